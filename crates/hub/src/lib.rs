@@ -1,1 +1,9 @@
-//! (being written)
+//! One core's routing state: which sockets are in which rooms, who receives a broadcast, and its frames encoded once.
+//!
+//! Pure: the caller writes. Start at [`Hub::deliver`]; the bytes are made in [`Frames::prepare`].
+
+mod frames;
+mod rooms;
+
+pub use frames::{Frames, ws_frame_into};
+pub use rooms::{Delivery, Hub, JoinOutcome, RoomKey, SocketIx};

@@ -1,0 +1,177 @@
+//! The envelope: one event on its way to rooms, as nodes exchange it over NATS.
+//!
+//! Version byte, then a msgpack map with one-letter keys: unknown keys are skipped and absent ones default, so that
+//! gateways of neighbouring versions understand each other. The arguments stay the raw JSON the sender produced; a
+//! receiving node splices them into frames without parsing them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// First byte of an encoded envelope. A change that an older node would misread takes a new number.
+pub const VERSION: u8 = 1;
+
+/// Most rooms one emission may name. One atomic batch entry each; larger audiences are rooms of their own.
+pub const MAX_ROOMS: usize = 64;
+
+/// Most sockets one emission may leave out by id.
+pub const MAX_EXCEPT: usize = 256;
+
+/// An event addressed to one or more rooms.
+///
+/// A multi-room emission is published as one copy per room; every copy lists all rooms in the same order, and a
+/// socket takes the copy of the first listed room it is in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<'a> {
+    /// Unique per emission (a ULID's 128 bits): the same in all copies.
+    #[serde(rename = "i", with = "id_bytes")]
+    pub id: u128,
+    /// Full room ids; the subject may hold only a hash.
+    #[serde(rename = "r", borrow)]
+    pub rooms: Vec<&'a str>,
+    /// Which of `rooms` this copy was published to.
+    #[serde(rename = "a", default)]
+    pub at: u16,
+    /// Namespace of the receiving sockets.
+    #[serde(rename = "n")]
+    pub namespace: &'a str,
+    /// Event name.
+    #[serde(rename = "e")]
+    pub event: &'a str,
+    /// The arguments after the name: JSON values joined by commas, without brackets. May be empty.
+    #[serde(rename = "t")]
+    pub tail: &'a [u8],
+    /// Binary attachments in placeholder order.
+    #[serde(rename = "b", default, borrow, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<&'a [u8]>,
+    /// Socket ids that are to be left out.
+    #[serde(rename = "x", default, borrow, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<&'a str>,
+}
+
+/// Why bytes are no envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("empty envelope")]
+    Empty,
+    #[error("envelope version {0} is newer than this node's {VERSION}")]
+    Version(u8),
+    #[error("malformed envelope: {0}")]
+    Malformed(#[from] rmp_serde::decode::Error),
+    #[error("envelope for room index {at} of {rooms}")]
+    Index { at: u16, rooms: usize },
+}
+
+impl<'a> Envelope<'a> {
+    /// Version byte and msgpack map.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(96 + self.tail.len() + self.attachments.iter().map(|a| a.len() + 5).sum::<usize>());
+        out.push(VERSION);
+        let mut serializer =
+            rmp_serde::Serializer::new(&mut out).with_struct_map().with_bytes(rmp_serde::config::BytesMode::ForceAll);
+        self.serialize(&mut serializer).expect("strings and bytes always encode into memory");
+        out.into()
+    }
+
+    /// Borrows from `bytes`. Never panics.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let (version, body) = bytes.split_first().ok_or(EnvelopeError::Empty)?;
+        if *version != VERSION {
+            return Err(EnvelopeError::Version(*version));
+        }
+        let envelope: Self = rmp_serde::from_slice(body)?;
+        if usize::from(envelope.at) >= envelope.rooms.len() {
+            return Err(EnvelopeError::Index { at: envelope.at, rooms: envelope.rooms.len() });
+        }
+        Ok(envelope)
+    }
+
+    /// The room this copy is for.
+    pub fn room(&self) -> &'a str {
+        self.rooms[usize::from(self.at)]
+    }
+}
+
+mod id_bytes {
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&id.to_be_bytes())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let bytes: &[u8] = serde::Deserialize::deserialize(deserializer)?;
+        Ok(u128::from_be_bytes(bytes.try_into().map_err(|_| D::Error::custom("an id has 16 bytes"))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample<'a>() -> Envelope<'a> {
+        Envelope {
+            id: 7,
+            rooms: vec!["chat:1:2", "notifications:2"],
+            at: 1,
+            namespace: "/",
+            event: "message:new",
+            tail: br#"{"id":"a"}"#,
+            attachments: vec![b"\x00\xff"],
+            except: vec!["s1"],
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_went() {
+        let bytes = sample().encode();
+        assert_eq!(Envelope::decode(&bytes).unwrap(), sample());
+        assert_eq!(Envelope::decode(&bytes).unwrap().room(), "notifications:2");
+    }
+
+    #[test]
+    fn an_older_node_skips_keys_it_does_not_know() {
+        #[derive(Serialize)]
+        struct Newer<'a> {
+            i: serde_bytes_like::B<'a>,
+            r: Vec<&'a str>,
+            n: &'a str,
+            e: &'a str,
+            t: serde_bytes_like::B<'a>,
+            zz: u32,
+        }
+        mod serde_bytes_like {
+            pub struct B<'a>(pub &'a [u8]);
+            impl serde::Serialize for B<'_> {
+                fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                    s.serialize_bytes(self.0)
+                }
+            }
+        }
+        let id = 9u128.to_be_bytes();
+        let newer = Newer {
+            i: serde_bytes_like::B(&id),
+            r: vec!["a"],
+            n: "/",
+            e: "x",
+            t: serde_bytes_like::B(b""),
+            zz: 4,
+        };
+        let mut bytes = vec![VERSION];
+        bytes.extend(rmp_serde::to_vec_named(&newer).unwrap());
+        let decoded = Envelope::decode(&bytes).unwrap();
+        assert_eq!((decoded.id, decoded.at, decoded.except.len()), (9, 0, 0));
+    }
+
+    #[test]
+    fn perturbed_bytes_never_panic() {
+        let good = sample().encode();
+        for cut in 0..good.len() {
+            let _ = Envelope::decode(&good[..cut]);
+            for bit in 0..8 {
+                let mut bad = good.to_vec();
+                bad[cut] ^= 1 << bit;
+                let _ = Envelope::decode(&bad);
+            }
+        }
+    }
+}
