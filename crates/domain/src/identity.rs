@@ -50,3 +50,11 @@ pub struct Identity {
     /// Every claim of the token, for rules that name one.
     pub claims: serde_json::Map<String, serde_json::Value>,
 }
+
+impl Identity {
+    /// The user's id as clients see it: a JSON number where the token carried it as one, a string otherwise.
+    pub fn wire_id(&self) -> serde_json::Value {
+        let number = |value: &&serde_json::Value| value.is_number() && value.to_string() == self.user.as_str();
+        self.claims.values().find(number).cloned().unwrap_or_else(|| self.user.as_str().into())
+    }
+}

@@ -1,5 +1,12 @@
-//! The one domain behind every application: ids, identities, rights, commands, events, rejections. Pure values; `now` is an argument.
+//! The one domain behind every application: ids, identities, rights, chat, rejections. Pure values; `now` is an argument.
 
+pub mod chat;
 mod identity;
+mod rejection;
+mod rights;
+mod room;
 
 pub use identity::{Identity, UserId};
+pub use rejection::Rejection;
+pub use rights::{Rights, RightsError, Rule};
+pub use room::RoomId;

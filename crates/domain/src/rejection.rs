@@ -1,0 +1,36 @@
+//! Why a command was not carried out. One list for all applications; a dialect may word a rejection differently.
+
+/// A refused command: nothing was stored and nobody was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("Room access denied")]
+    RoomDenied,
+    #[error("Invalid room: {0}")]
+    InvalidRoom(&'static str),
+    #[error("Not a member of this room")]
+    NotMember,
+    #[error("{field}: {problem}")]
+    InvalidPayload { field: &'static str, problem: &'static str },
+    #[error("{what} is over the limit of {limit} ({setting})")]
+    OverLimit { what: &'static str, limit: u64, setting: &'static str },
+    #[error("Unknown event")]
+    UnknownEvent,
+    /// The bus did not confirm in time. The command may be repeated.
+    #[error("Service unavailable, try again")]
+    Unavailable,
+}
+
+impl Rejection {
+    /// Stable machine name, for `code` in replies and as a metrics label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RoomDenied => "room_denied",
+            Self::InvalidRoom(_) => "invalid_room",
+            Self::NotMember => "not_member",
+            Self::InvalidPayload { .. } => "invalid_payload",
+            Self::OverLimit { .. } => "over_limit",
+            Self::UnknownEvent => "unknown_event",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
