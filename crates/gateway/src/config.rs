@@ -1,1 +1,374 @@
-//! (being written)
+//! The gateway's part of the configuration: plain values with defaults, units last in names. Owns what a value means and whether the
+//! values fit together ([`GatewayConfig::check`]); where they come from (file, environment, flags) is the binary's business.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use domain::{Rights, Rule};
+use serde::{Deserialize, Serialize};
+
+use crate::auth::TokenConfig;
+
+/// Everything a gateway node is told at start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Refuses what is only for development and tests: the `conformance` dialect.
+    pub production: bool,
+    pub node: NodeConfig,
+    pub http: HttpConfig,
+    /// Limits of every application; `app.limits` overrides single ones.
+    pub limits: Limits,
+    /// The applications served, at least one.
+    pub app: Vec<AppConfig>,
+}
+
+/// The process as a member of the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Shown in logs and metrics; `None`: made up at start. The address of the node on the bus is another, random one.
+    pub name: Option<String>,
+    /// Threads that own sockets; 0: one per core.
+    pub shards: usize,
+    /// Longest drain in seconds: what is still connected then is cut.
+    pub drain_s: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { name: None, shards: 0, drain_s: 30 }
+    }
+}
+
+/// Where the process listens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Client addresses of every application that names none; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// `/metrics`, `/healthz` and `/readyz`; `None`: not served.
+    pub admin: Option<SocketAddr>,
+    /// A connection that has not sent its request head by then is closed.
+    pub header_timeout_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            header_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// One application: which requests are its own, who may enter, what language it speaks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppConfig {
+    /// Names the application in subjects, streams and metrics: `[a-z0-9_-]`, 1 to 32 characters, unique.
+    pub name: String,
+    pub dialect: Dialect,
+    /// HTTP path; with and without the trailing slash is the same.
+    pub path: String,
+    /// Its Socket.IO namespace.
+    pub namespace: String,
+    /// `Host` names (without port) it answers to; empty: any.
+    pub hosts: Vec<String>,
+    /// Own addresses; empty: those of `http.listen`.
+    pub listen: Vec<SocketAddr>,
+    /// Browser origins allowed besides the same origin, exactly as browsers send them; `"*"`: any.
+    pub cors_origins: Vec<String>,
+    /// Whom to believe; `None`: nobody is asked (the `conformance` dialect only).
+    pub token: Option<TokenConfig>,
+    pub on_token_expiry: OnTokenExpiry,
+    /// Who may enter which room, besides what the dialect grants by itself; what no rule grants is refused.
+    pub rooms: Vec<Rule>,
+    pub limits: LimitOverrides,
+    pub retention: Retention,
+    /// Which suite the `conformance` dialect serves.
+    pub profile: Option<ConformanceProfile>,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            dialect: Dialect::Telehealth,
+            path: "/socket.io/".to_owned(),
+            namespace: "/".to_owned(),
+            hosts: Vec::new(),
+            listen: Vec::new(),
+            cors_origins: Vec::new(),
+            token: None,
+            on_token_expiry: OnTokenExpiry::Close,
+            rooms: Vec::new(),
+            limits: LimitOverrides::default(),
+            retention: Retention::default(),
+            profile: None,
+        }
+    }
+}
+
+impl AppConfig {
+    /// The path without its trailing slash: `/socket.io`.
+    pub fn base_path(&self) -> &str {
+        self.path.trim_end_matches('/')
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    Telehealth,
+    Conformance,
+}
+
+/// The handlers and timings of one public suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConformanceProfile {
+    Engineio,
+    Socketio,
+    EngineClient,
+    Client,
+}
+
+/// What the expiry of a live connection's token does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTokenExpiry {
+    /// Closes the transport: the client comes back on its own, with a new token or to be refused.
+    Close,
+    /// Logs and counts.
+    Warn,
+    Off,
+}
+
+/// How long the application's recoverable events stay in its stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    pub events_max_age_s: u64,
+    /// The oldest events go first when the stream grows over this.
+    pub events_max_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { events_max_age_s: 600, events_max_bytes: 1 << 30 }
+    }
+}
+
+/// Declares each limit once: its meaning, type and default, for [`Limits`] and [`LimitOverrides`].
+macro_rules! limits {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)+) => {
+        /// Bounds of one application on one node.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Limits { $($(#[$doc])* pub $field: $type,)+ }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        /// The limits an application sets for itself; `None` leaves the general one.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct LimitOverrides { $(pub $field: Option<$type>,)+ }
+
+        impl Limits {
+            /// These limits with an application's own ones in place.
+            #[must_use]
+            pub fn with(&self, overrides: &LimitOverrides) -> Self {
+                Self { $($field: overrides.$field.unwrap_or(self.$field),)+ }
+            }
+
+            /// No limit may be 0: it would refuse everything.
+            fn check(&self, path: &str, errors: &mut Vec<ConfigError>) {
+                $(if self.$field == 0 {
+                    errors.push(ConfigError::new(
+                        format!("{path}.{}", stringify!($field)),
+                        "must be at least 1",
+                    ));
+                })+
+            }
+        }
+    };
+}
+
+limits! {
+    /// Largest Engine.IO request body or frame, announced to clients as `maxPayload`.
+    max_payload_bytes: usize = 1_000_000,
+    /// What waits for one slow client; over it, ephemeral events are dropped first, then the transport is closed.
+    outbox_bytes: usize = 1 << 20,
+    /// Open sessions of the application on this node; more are refused with 503.
+    max_sessions: usize = 100_000,
+    /// Rooms of one socket.
+    rooms_per_socket: usize = 1024,
+    /// Commands of one session that wait for their result; more stop the reading of its transport.
+    pending_commands: usize = 256,
+    /// Binary attachments of one packet.
+    attachments: usize = 64,
+    /// From handshake to the first Socket.IO CONNECT.
+    connect_timeout_ms: u64 = 45_000,
+    ping_interval_ms: u64 = 25_000,
+    ping_timeout_ms: u64 = 20_000,
+    /// From the WebSocket's opening to the packet `5`.
+    upgrade_timeout_ms: u64 = 10_000,
+    /// How long a recoverable event may wait for its acknowledgement before the sender hears `unavailable`.
+    publish_timeout_ms: u64 = 5_000,
+}
+
+/// One mistake in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct ConfigError {
+    /// The key, in dotted form with indices: `app[0].token.secret`.
+    pub path: String,
+    /// A sentence for the operator; never holds a secret.
+    pub message: String,
+}
+
+impl ConfigError {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl GatewayConfig {
+    /// Every mistake that types alone do not show. Key files are read by [`crate::auth::Verifier::build`], not here.
+    pub fn check(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        if self.http.listen.is_empty() && self.app.iter().any(|app| app.listen.is_empty()) {
+            errors
+                .push(ConfigError::new("http.listen", "no address, and an application has none of its own"));
+        }
+        if self.app.is_empty() {
+            errors.push(ConfigError::new("app", "no application is configured: add an [[app]] section"));
+        }
+        self.limits.check("limits", &mut errors);
+        for (index, app) in self.app.iter().enumerate() {
+            self.check_app(app, &format!("app[{index}]"), &mut errors);
+        }
+        self.check_names(&mut errors);
+        self.check_routes(&mut errors);
+        self.check_conformance(&mut errors);
+        errors
+    }
+
+    fn check_app(&self, app: &AppConfig, at: &str, errors: &mut Vec<ConfigError>) {
+        let mut refuse =
+            |key: &str, message: &str| errors.push(ConfigError::new(format!("{at}.{key}"), message));
+        let name_char = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+        if app.name.is_empty() || app.name.len() > 32 || !app.name.bytes().all(name_char) {
+            refuse("name", "must be 1 to 32 characters of a-z, 0-9, `_` and `-`");
+        }
+        if !app.path.starts_with('/') || app.base_path().is_empty() {
+            refuse("path", "must start with `/` and be longer than that, like `/socket.io/`");
+        }
+        if !app.namespace.starts_with('/') {
+            refuse("namespace", "must start with `/`");
+        }
+        if app.cors_origins.iter().any(|origin| !is_origin(origin)) {
+            refuse("cors_origins", "each must be `*` or `scheme://host[:port]` without a path");
+        }
+        match (app.dialect, app.profile) {
+            (Dialect::Conformance, None) => {
+                refuse(
+                    "profile",
+                    "the conformance dialect needs `profile`: engineio, socketio, engine-client or client",
+                );
+            }
+            (Dialect::Telehealth, Some(_)) => refuse("profile", "belongs to the conformance dialect only"),
+            _ => {}
+        }
+        if app.dialect == Dialect::Telehealth && app.token.is_none() {
+            refuse(
+                "token",
+                "no key to verify tokens with: set app.token.secret (or JWT_SECRET), or app.token.keys",
+            );
+        }
+        for mistake in Rights::new(app.rooms.clone()).err().into_iter().flatten() {
+            errors.push(ConfigError::new(format!("{at}.rooms"), mistake.to_string()));
+        }
+        self.check_retention(app, at, errors);
+        self.limits.with(&app.limits).check(&format!("{at}.limits"), errors);
+    }
+
+    /// A client that fell silent is noticed after a ping interval and timeout; its missed events must still be there then.
+    fn check_retention(&self, app: &AppConfig, at: &str, errors: &mut Vec<ConfigError>) {
+        let limits = self.limits.with(&app.limits);
+        let detection_s = (limits.ping_interval_ms + limits.ping_timeout_ms).div_ceil(1000);
+        let least_s = detection_s + 60;
+        if app.retention.events_max_age_s < least_s {
+            let message =
+                format!("must be at least {least_s}: ping interval and timeout, and a minute of margin");
+            errors.push(ConfigError::new(format!("{at}.retention.events_max_age_s"), message));
+        }
+    }
+
+    fn check_names(&self, errors: &mut Vec<ConfigError>) {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        for (index, app) in self.app.iter().enumerate() {
+            if let Some(other) = first.insert(&app.name, index) {
+                let message = format!("`{}` is already the name of app[{other}]", app.name);
+                errors.push(ConfigError::new(format!("app[{index}].name"), message));
+            }
+        }
+    }
+
+    /// Two applications that no request can tell apart.
+    fn check_routes(&self, errors: &mut Vec<ConfigError>) {
+        for (index, app) in self.app.iter().enumerate() {
+            if let Some(other) = self.app[..index].iter().position(|earlier| self.same_route(earlier, app)) {
+                let message = format!(
+                    "no request can tell this application from app[{other}]: they share listener, host, path and namespace"
+                );
+                errors.push(ConfigError::new(format!("app[{index}].path"), message));
+            }
+        }
+    }
+
+    fn same_route(&self, a: &AppConfig, b: &AppConfig) -> bool {
+        let (listen_a, listen_b) = (self.listen_of(a), self.listen_of(b));
+        let share_listener = listen_a.iter().any(|addr| addr.port() != 0 && listen_b.contains(addr))
+            || (a.listen.is_empty() && b.listen.is_empty());
+        let share_host =
+            a.hosts.is_empty() && b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host));
+        share_listener && share_host && a.base_path() == b.base_path() && a.namespace == b.namespace
+    }
+
+    /// Where an application listens: its own addresses or the general ones.
+    pub fn listen_of<'a>(&'a self, app: &'a AppConfig) -> &'a [SocketAddr] {
+        if app.listen.is_empty() { &self.http.listen } else { &app.listen }
+    }
+
+    fn check_conformance(&self, errors: &mut Vec<ConfigError>) {
+        let protected = self.app.iter().any(|app| app.token.is_some());
+        for (index, _) in self.app.iter().enumerate().filter(|(_, app)| app.dialect == Dialect::Conformance) {
+            let why = match (self.production, protected) {
+                (true, _) => {
+                    "the conformance dialect has no authentication and is refused with production = true"
+                }
+                (false, true) => {
+                    "the conformance dialect has no authentication and is refused beside an application that asks for tokens"
+                }
+                (false, false) => continue,
+            };
+            errors.push(ConfigError::new(format!("app[{index}].dialect"), why));
+        }
+    }
+}
+
+fn is_origin(origin: &str) -> bool {
+    let is_url = || {
+        origin
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.contains('/'))
+    };
+    origin == "*" || is_url()
+}
