@@ -1,0 +1,1 @@
+//! One deadline per key, the earliest first.

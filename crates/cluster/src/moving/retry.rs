@@ -1,0 +1,1 @@
+//! When to send again what was not answered.
