@@ -116,7 +116,10 @@ impl Verifier {
             return Err(TokenError::TooLarge);
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = message
+            .split_once('.')
+            .filter(|(_, payload)| !payload.contains('.'))
+            .ok_or(TokenError::Malformed)?;
         let header: Header = decode_json(header)?;
         self.check_signature(&header, message, signature)?;
         let claims: Map<String, Value> = decode_json(payload)?;
@@ -272,7 +275,11 @@ fn public_key(config: &PublicKeyConfig, algorithms: &[Algorithm]) -> Result<Key,
         return Err((field, "this is a private key: give its public half".to_owned()));
     }
     let readers = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
-    let Some(decoding) = readers.iter().find_map(|read| read(pem.as_bytes()).ok()) else {
+    let is_whole = |key: &DecodingKey| {
+        // The library slices an Ed25519 key to 32 bytes without looking.
+        key.family() != AlgorithmFamily::Ed || key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
+    };
+    let Some(decoding) = readers.iter().find_map(|read| read(pem.as_bytes()).ok()).filter(is_whole) else {
         return Err((field, "no RSA, EC or Ed25519 public key in PEM form".to_owned()));
     };
     // Only a verifier that can be built proves that the key fits: P-256 and P-384 keys are of one family.
