@@ -1,1 +1,196 @@
-//! (being written)
+//! One translator module per application: wire event to command, outcome to wire event. A dialect never serves: it is
+//! asked, answers with [`Action`]s, and the gateway carries them out in order.
+//!
+//! Start at [`Dialect`] for the questions and [`action`] for the answers. Adding an application: a module here, a
+//! variant of [`Dialect`], a name in the configuration.
+
+mod action;
+mod conformance;
+mod payload;
+mod telehealth;
+mod time;
+
+pub use action::{
+    Action, Actions, Command, Delivery, Emission, EngineAction, Join, Out, Outcome, Participant, Refusal,
+    Then,
+};
+pub use conformance::{Conformance, Profile};
+pub use payload::Inbound;
+pub use telehealth::Telehealth;
+
+use std::borrow::Cow;
+
+use domain::{ChatLimits, Identity};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A room the socket is in, with what the dialect wants to remember about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    pub room: Box<str>,
+    pub note: Option<Box<str>>,
+}
+
+/// What a dialect may know about the socket it is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket<'a> {
+    pub id: &'a str,
+    pub namespace: &'a str,
+    /// `None` only in applications without tokens.
+    pub identity: Option<&'a Identity>,
+    pub memberships: &'a [Membership],
+    /// The handshake, kept only where [`Dialect::keeps_handshake`].
+    pub handshake: Option<&'a Handshake>,
+    /// What [`Action::Remember`] stored last; 0 at first.
+    pub stage: u32,
+}
+
+/// The request that opened the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// Lower-case names; repeated headers joined by `, `.
+    pub headers: Map<String, Value>,
+    /// Decoded.
+    pub query: Map<String, Value>,
+    pub url: String,
+    pub address: String,
+    pub secure: bool,
+    pub xdomain: bool,
+    /// Milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+}
+
+/// Why a token was not accepted, as applications distinguish it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFailure {
+    Missing,
+    Invalid,
+    Expired,
+}
+
+/// Where a token may stand, in the order of preference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// A field of the CONNECT payload.
+    ConnectField(Cow<'static, str>),
+    /// `Authorization: Bearer …`.
+    Bearer,
+    Header(Cow<'static, str>),
+    Cookie(Cow<'static, str>),
+}
+
+/// Which protocol layer an application's clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Bare Engine.IO messages.
+    Engine,
+    SocketIo,
+}
+
+/// The applications.
+#[derive(Debug)]
+pub enum Dialect {
+    Telehealth(Telehealth),
+    Conformance(Conformance),
+}
+
+impl Dialect {
+    pub fn layer(&self) -> Layer {
+        match self {
+            Self::Telehealth(_) => Layer::SocketIo,
+            Self::Conformance(it) => it.layer(),
+        }
+    }
+
+    pub fn keeps_handshake(&self) -> bool {
+        matches!(self, Self::Conformance(_))
+    }
+
+    /// Whether sockets may connect to `namespace`; otherwise they get `Invalid namespace`.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        match self {
+            Self::Telehealth(it) => it.has_namespace(namespace),
+            Self::Conformance(it) => it.has_namespace(namespace),
+        }
+    }
+
+    /// Empty: this application asks for no token.
+    pub fn token_sources(&self) -> Vec<TokenSource> {
+        match self {
+            Self::Telehealth(it) => it.token_sources(),
+            Self::Conformance(_) => Vec::new(),
+        }
+    }
+
+    /// The CONNECT_ERROR for a token that was not accepted.
+    pub fn refuse_token(&self, failure: TokenFailure) -> Refusal {
+        match self {
+            Self::Telehealth(it) => it.refuse_token(failure),
+            Self::Conformance(_) => Refusal::new("Authentication error"),
+        }
+    }
+
+    /// A socket's CONNECT, its token already verified. Answers with [`Action::Accept`] or [`Action::Refuse`] among others.
+    /// `auth` is the CONNECT payload.
+    pub fn connecting(&self, socket: &Socket<'_>, auth: Option<&serde_json::value::RawValue>) -> Actions {
+        match self {
+            Self::Telehealth(it) => it.connecting(socket),
+            Self::Conformance(it) => it.connecting(socket, auth),
+        }
+    }
+
+    /// An event from a client.
+    pub fn event(&self, socket: &Socket<'_>, inbound: &Inbound<'_>) -> Actions {
+        match self {
+            Self::Telehealth(it) => it.event(socket, inbound),
+            Self::Conformance(it) => it.event(socket, inbound),
+        }
+    }
+
+    /// A client's answer to [`Action::EmitWithAck`] with this `tag`. `inbound.name` is empty.
+    pub fn acked(&self, socket: &Socket<'_>, tag: u64, inbound: &Inbound<'_>) -> Actions {
+        match self {
+            Self::Telehealth(_) => Actions::new(),
+            Self::Conformance(it) => it.acked(socket, tag, inbound),
+        }
+    }
+
+    /// The socket is gone; its memberships are still listed. Only [`Action::Run`] makes sense here.
+    pub fn disconnected(&self, socket: &Socket<'_>) -> Actions {
+        match self {
+            Self::Telehealth(it) => it.disconnected(socket),
+            Self::Conformance(_) => Actions::new(),
+        }
+    }
+
+    /// Headers that the handshake's response carries besides, or a refusal of the handshake (HTTP 403 with this message).
+    pub fn handshake(&self, handshake: &Handshake) -> Result<Vec<(&'static str, String)>, &'static str> {
+        match self {
+            Self::Telehealth(_) => Ok(Vec::new()),
+            Self::Conformance(it) => it.handshake(handshake),
+        }
+    }
+
+    /// Engine layer only: the session is open.
+    pub fn engine_opened(&self) -> Vec<EngineAction> {
+        match self {
+            Self::Telehealth(_) => Vec::new(),
+            Self::Conformance(it) => it.engine_opened(),
+        }
+    }
+
+    /// Engine layer only: a message came.
+    pub fn engine_message(&self, handshake: Option<&Handshake>, message: EngineAction) -> Vec<EngineAction> {
+        match self {
+            Self::Telehealth(_) => Vec::new(),
+            Self::Conformance(it) => it.engine_message(handshake, message),
+        }
+    }
+
+    pub fn chat_limits(&self) -> ChatLimits {
+        match self {
+            Self::Telehealth(it) => it.chat_limits(),
+            Self::Conformance(_) => ChatLimits::default(),
+        }
+    }
+}

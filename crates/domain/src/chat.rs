@@ -93,7 +93,11 @@ fn check(draft: &Draft, limits: &ChatLimits) -> Result<(), Rejection> {
     }
     if draft.attachments.len() > limits.max_attachments {
         let limit = limits.max_attachments as u64;
-        return Err(Rejection::OverLimit { what: "number of attachments", limit, setting: "limits.message_attachments" });
+        return Err(Rejection::OverLimit {
+            what: "number of attachments",
+            limit,
+            setting: "limits.message_attachments",
+        });
     }
     Ok(())
 }

@@ -54,7 +54,8 @@ pub struct Identity {
 impl Identity {
     /// The user's id as clients see it: a JSON number where the token carried it as one, a string otherwise.
     pub fn wire_id(&self) -> serde_json::Value {
-        let number = |value: &&serde_json::Value| value.is_number() && value.to_string() == self.user.as_str();
+        let number =
+            |value: &&serde_json::Value| value.is_number() && value.to_string() == self.user.as_str();
         self.claims.values().find(number).cloned().unwrap_or_else(|| self.user.as_str().into())
     }
 }

@@ -6,6 +6,7 @@ mod rejection;
 mod rights;
 mod room;
 
+pub use chat::ChatLimits;
 pub use identity::{Identity, UserId};
 pub use rejection::Rejection;
 pub use rights::{Rights, RightsError, Rule};

@@ -77,8 +77,12 @@ impl Rule {
         if self.any {
             return true;
         }
-        let role = self.roles.is_empty() || identity.role.as_deref().is_some_and(|role| self.roles.iter().any(|r| r == role));
-        let claim = self.claim.as_ref().is_none_or(|name| identity.claims.get(name).is_some_and(|value| names(value, id)));
+        let role = self.roles.is_empty()
+            || identity.role.as_deref().is_some_and(|role| self.roles.iter().any(|r| r == role));
+        let claim = self
+            .claim
+            .as_ref()
+            .is_none_or(|name| identity.claims.get(name).is_some_and(|value| names(value, id)));
         let own = !self.own || identity.user.as_str() == id;
         role && claim && own
     }

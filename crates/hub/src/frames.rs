@@ -49,7 +49,8 @@ impl Frames {
         }
         let ws = ws.freeze();
         // The text packet is a slice of the WebSocket bytes: no second copy.
-        let text = Frame::Text(Text::try_from(ws.slice(start..end)).expect("packets are encoded from checked text"));
+        let text =
+            Frame::Text(Text::try_from(ws.slice(start..end)).expect("packets are encoded from checked text"));
         let packets = if attachments.is_empty() {
             Packets::One(text)
         } else {

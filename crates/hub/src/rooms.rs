@@ -67,7 +67,13 @@ struct Room {
 
 impl<K: Copy> Hub<K> {
     pub fn new() -> Self {
-        Self { sockets: Slab::new(), by_id: FxHashMap::default(), rooms: FxHashMap::default(), room_slab: Slab::new(), stamp: 0 }
+        Self {
+            sockets: Slab::new(),
+            by_id: FxHashMap::default(),
+            rooms: FxHashMap::default(),
+            room_slab: Slab::new(),
+            stamp: 0,
+        }
     }
 
     /// Adds a socket that is in no room yet. `id` must be new to this hub.
@@ -144,7 +150,9 @@ impl<K: Copy> Hub<K> {
 
     /// Calls `write` with the key of every receiver, once each. Returns how many there were.
     pub fn deliver(&mut self, delivery: Delivery<'_>, mut write: impl FnMut(K)) -> usize {
-        let Some(&room) = self.rooms.get(&RoomRef { app: delivery.app, room: &delivery.rooms[delivery.at] } as &dyn RoomLike)
+        let Some(&room) = self
+            .rooms
+            .get(&RoomRef { app: delivery.app, room: &delivery.rooms[delivery.at] } as &dyn RoomLike)
         else {
             return 0;
         };

@@ -1,0 +1,189 @@
+//! What a dialect answers with: frames to its own client, commands for the domain, and what to do with their outcomes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use domain::chat::{Draft, Message};
+use domain::{Rejection, RoomId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Socket;
+
+/// Arguments on their way out: JSON values joined by commas (no brackets), binary ones as placeholders.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Out {
+    pub tail: Vec<u8>,
+    pub attachments: Vec<Bytes>,
+}
+
+impl Out {
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One argument.
+    pub fn json(value: &impl Serialize) -> Self {
+        Self::none().and(value)
+    }
+
+    /// Raw JSON text that is already a comma-joined list of values.
+    pub fn raw(tail: impl Into<Vec<u8>>, attachments: Vec<Bytes>) -> Self {
+        Self { tail: tail.into(), attachments }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn and(mut self, value: &impl Serialize) -> Self {
+        if !self.tail.is_empty() {
+            self.tail.push(b',');
+        }
+        serde_json::to_writer(&mut self.tail, value).expect("the dialects' own values have string keys");
+        self
+    }
+
+    /// One more argument: bytes.
+    #[must_use]
+    pub fn and_binary(self, bytes: Bytes) -> Self {
+        let num = self.attachments.len();
+        let mut out = self.and(&serde_json::json!({ "_placeholder": true, "num": num }));
+        out.attachments.push(bytes);
+        out
+    }
+}
+
+/// Why a socket is not let in: the CONNECT_ERROR's message and `data`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub message: Cow<'static, str>,
+    pub data: Option<Value>,
+}
+
+impl Refusal {
+    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), data: None }
+    }
+}
+
+/// Decides what follows a command. Runs at the node that owns the session, in the session's order.
+pub type Then = Box<dyn FnOnce(&Socket<'_>, Result<Outcome, Rejection>) -> Actions>;
+
+pub type Actions = Vec<Action>;
+
+/// One step; the gateway carries a list out in order and waits for each [`Action::Run`].
+pub enum Action {
+    /// Lets the connecting socket in.
+    Accept,
+    /// Refuses the connecting socket. Later actions are dropped.
+    Refuse(Refusal),
+    /// Answers the event that is being handled, if its sender asked for an answer.
+    Ack(Out),
+    /// To the socket itself.
+    Emit {
+        event: Cow<'static, str>,
+        args: Out,
+    },
+    /// To the socket itself; its answer comes to [`crate::Dialect::acked`] with the tag.
+    EmitWithAck {
+        event: Cow<'static, str>,
+        args: Out,
+        tag: u64,
+    },
+    /// Keeps a number with the socket, given back as [`Socket::stage`].
+    Remember(u32),
+    Run(Command, Then),
+}
+
+impl Action {
+    /// A command whose outcome changes nothing for the client.
+    pub fn run(command: Command) -> Self {
+        Self::Run(command, Box::new(|_, _| Actions::new()))
+    }
+
+    pub fn emit(event: &'static str, args: Out) -> Self {
+        Self::Emit { event: Cow::Borrowed(event), args }
+    }
+}
+
+impl std::fmt::Debug for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Accept => f.write_str("Accept"),
+            Self::Refuse(refusal) => f.debug_tuple("Refuse").field(refusal).finish(),
+            Self::Ack(out) => write!(f, "Ack({})", String::from_utf8_lossy(&out.tail)),
+            Self::Emit { event, args } => write!(f, "Emit({event}, {})", String::from_utf8_lossy(&args.tail)),
+            Self::EmitWithAck { event, tag, .. } => write!(f, "EmitWithAck({event}, {tag})"),
+            Self::Remember(stage) => write!(f, "Remember({stage})"),
+            Self::Run(command, _) => f.debug_tuple("Run").field(command).finish(),
+        }
+    }
+}
+
+/// What the domain is asked to do for a socket. The dialect has checked the right to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Settles when a recoverable event from any node will reach the socket.
+    Join(Vec<Join>),
+    Leave(Vec<RoomId>),
+    /// Settles when stored (recoverable) or at once (ephemeral).
+    Emit(Emission),
+    /// Settles when the message is stored under the next position of its room.
+    Append(Draft),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    pub room: RoomId,
+    pub note: Option<Box<str>>,
+    /// Lists the socket among the room's participants, for all to see.
+    pub participant: Option<Participant>,
+}
+
+/// Somebody in a room, as other participants see them. A user with several sockets is listed once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Participant {
+    /// As JSON text, so that number and string ids come back as they were.
+    #[serde(rename = "u")]
+    pub user: Box<str>,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Box<str>>,
+}
+
+/// The class of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Stored before it is acked; one order per room on every node; recoverable.
+    Recoverable,
+    /// Straight through, at most once, in order per sender.
+    Ephemeral,
+}
+
+/// An event for the members of rooms, on all nodes: one copy per socket however many of the rooms it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    pub rooms: Vec<RoomId>,
+    pub event: Cow<'static, str>,
+    pub args: Out,
+    pub delivery: Delivery,
+    /// Leaves the acting socket out.
+    pub except_self: bool,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The participants of the first room joined as a participant, the joiner included.
+    Joined {
+        participants: Vec<Participant>,
+    },
+    Left,
+    Emitted,
+    Appended(Message),
+}
+
+/// Bare Engine.IO messages, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineAction {
+    Text(String),
+    Binary(Bytes),
+}

@@ -1,0 +1,144 @@
+//! `message:send`: stored under its room, then delivered once to everybody concerned.
+
+use domain::chat::{Draft, Message};
+use domain::{Identity, Rejection, RoomId, UserId};
+use serde_json::{Map, Value, json};
+
+use super::{Telehealth, id_text, refuse, rooms, text};
+use crate::{Action, Actions, Command, Delivery, Emission, Inbound, Out, Outcome};
+
+/// Whom a message is for.
+#[derive(Debug)]
+struct Audience {
+    /// Where the message is kept.
+    home: RoomId,
+    /// Everybody who hears it, one copy per socket.
+    rooms: Vec<RoomId>,
+}
+
+impl Telehealth {
+    pub(super) fn message_send(
+        &self,
+        identity: &Identity,
+        inbound: &Inbound<'_>,
+    ) -> Result<Actions, Rejection> {
+        let payload: Map<String, Value> = inbound.object()?;
+        let audience = self.audience(identity, &payload)?;
+        let draft = Draft {
+            room: audience.home,
+            sender: identity.user.clone(),
+            text: text(&payload, "message")?.to_owned(),
+            attachments: list(&payload, "attachments")?,
+            metadata: object(&payload, "metadata")?,
+            addressing: addressing(&payload),
+        };
+        let (event, wants_ack, rooms) = (inbound.name.to_owned(), inbound.wants_ack, audience.rooms);
+        Ok(vec![Action::Run(
+            Command::Append(draft),
+            Box::new(move |socket, outcome| match (outcome, socket.identity) {
+                (Ok(Outcome::Appended(message)), Some(identity)) => {
+                    deliver(event, wants_ack, rooms, &wire(&message, identity))
+                }
+                (Err(rejection), _) => refuse(&event, wants_ack, &rejection),
+                _ => Actions::new(),
+            }),
+        )])
+    }
+
+    /// The rights to every place the payload names are checked; a chat's other user is a recipient too.
+    fn audience(&self, identity: &Identity, payload: &Map<String, Value>) -> Result<Audience, Rejection> {
+        let mut rooms = Vec::new();
+        let mut recipients: Vec<UserId> = Vec::new();
+        if let Some(value) = payload.get("roomId").filter(|value| !value.is_null()) {
+            let name = value
+                .as_str()
+                .ok_or(Rejection::InvalidPayload { field: "roomId", problem: "must be a string" })?;
+            let room = self.permitted(identity, name)?;
+            if let rooms::Kind::Chat(a, b) = &room.kind {
+                let other = if **a == *identity.user.as_str() { b } else { a };
+                recipients.extend(UserId::new(other.clone()));
+            }
+            rooms.push(room.id);
+        }
+        if let Some(visit) = id_text(payload, "visitId")? {
+            rooms.push(self.permitted(identity, &format!("visit:{visit}"))?.id);
+            rooms.push(rooms::of_visit_members(&visit)?);
+        }
+        if let Some(recipient) = id_text(payload, "recipientId")?.and_then(|id| UserId::new(id)) {
+            if rooms.is_empty() {
+                rooms.push(rooms::of_pair(&identity.user, &recipient)?);
+            }
+            recipients.push(recipient);
+        }
+        let home = rooms.first().cloned().ok_or(Rejection::InvalidPayload {
+            field: "roomId",
+            problem: "is missing: name a roomId, a visitId or a recipientId",
+        })?;
+        recipients.push(identity.user.clone());
+        rooms.extend(recipients.iter().filter_map(rooms::personal));
+        let mut seen = std::collections::HashSet::new();
+        rooms.retain(|room| seen.insert(room.clone()));
+        Ok(Audience { home, rooms })
+    }
+}
+
+/// First to everybody, then the ack: an acked message is stored *and* on its way to every member.
+fn deliver(event: String, wants_ack: bool, rooms: Vec<RoomId>, message: &Value) -> Actions {
+    let emission = Emission {
+        rooms,
+        event: "message:new".into(),
+        args: Out::json(message),
+        delivery: Delivery::Recoverable,
+        except_self: true,
+    };
+    let message = message.clone();
+    vec![Action::Run(
+        Command::Emit(emission),
+        Box::new(move |_, outcome| match outcome {
+            Ok(_) => vec![
+                Action::Ack(Out::json(&json!({ "success": true, "message": message }))),
+                Action::emit("message:sent", Out::json(&message)),
+            ],
+            Err(rejection) => refuse(&event, wants_ack, &rejection),
+        }),
+    )]
+}
+
+/// The flat message object that clients know.
+fn wire(message: &Message, sender: &Identity) -> Value {
+    let mut object = Map::new();
+    object.insert("id".into(), message.id().into());
+    object.insert("senderId".into(), sender.wire_id());
+    object.extend(message.addressing.clone());
+    object.insert("roomId".into(), message.room.as_str().into());
+    object.insert("message".into(), message.text.clone().into());
+    object.insert("attachments".into(), message.attachments.clone().into());
+    object.insert("timestamp".into(), crate::time::iso8601(message.at_ms).into());
+    object.insert("status".into(), "sent".into());
+    object.insert("metadata".into(), message.metadata.clone().into());
+    object.into()
+}
+
+/// `recipientId` and `visitId` go back out in the form they came in.
+fn addressing(payload: &Map<String, Value>) -> Map<String, Value> {
+    let keys = ["recipientId", "visitId"];
+    let given =
+        keys.into_iter().filter_map(|key| payload.get(key).filter(|v| !v.is_null()).map(|v| (key, v)));
+    given.map(|(key, value)| (key.to_owned(), value.clone())).collect()
+}
+
+fn list(payload: &Map<String, Value>, field: &'static str) -> Result<Vec<Value>, Rejection> {
+    match payload.get(field) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) => Ok(items.clone()),
+        Some(_) => Err(Rejection::InvalidPayload { field, problem: "must be an array" }),
+    }
+}
+
+fn object(payload: &Map<String, Value>, field: &'static str) -> Result<Map<String, Value>, Rejection> {
+    match payload.get(field) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(object)) => Ok(object.clone()),
+        Some(_) => Err(Rejection::InvalidPayload { field, problem: "must be an object" }),
+    }
+}

@@ -1,0 +1,260 @@
+//! `telehealth`: remote visits. Rooms, `message:send` stored and delivered, typing; acks everywhere.
+//!
+//! Not here yet: calls, presence, notifications, history, read marks. Their events are answered as unknown ones.
+
+mod message;
+mod rooms;
+
+use std::borrow::Cow;
+
+use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, RoomId, Rule};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Action, Actions, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Refusal, Socket, TokenFailure,
+    TokenSource,
+};
+use rooms::Room;
+
+/// The dialect with its settings.
+#[derive(Debug)]
+pub struct Telehealth {
+    namespace: Box<str>,
+    rights: Rights,
+    limits: ChatLimits,
+}
+
+impl Telehealth {
+    /// `rules`: rights to `visit:*`, `call:*` and `topic:*` rooms; empty: the defaults of [`Telehealth::default_rules`].
+    pub fn new(namespace: &str, rules: Vec<Rule>, limits: ChatLimits) -> Result<Self, Vec<RightsError>> {
+        let rules = if rules.is_empty() { Self::default_rules() } else { rules };
+        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits })
+    }
+
+    /// Visits and calls by the claim `visits`, topics for everyone who is authenticated.
+    pub fn default_rules() -> Vec<Rule> {
+        let rule = |room: &str, claim: Option<&str>| Rule {
+            room: room.into(),
+            roles: Vec::new(),
+            claim: claim.map(Into::into),
+            own: false,
+            any: claim.is_none(),
+        };
+        vec![rule("visit:*", Some("visits")), rule("call:*", Some("visits")), rule("topic:*", None)]
+    }
+
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        *self.namespace == *namespace
+    }
+
+    pub(crate) fn chat_limits(&self) -> ChatLimits {
+        self.limits
+    }
+
+    pub(crate) fn token_sources(&self) -> Vec<TokenSource> {
+        vec![TokenSource::ConnectField(Cow::Borrowed("token")), TokenSource::Bearer]
+    }
+
+    /// Clients compare the two messages word for word; `data.code` tells the cases apart.
+    pub(crate) fn refuse_token(&self, failure: TokenFailure) -> Refusal {
+        let (message, code) = match failure {
+            TokenFailure::Missing => ("Authentication error: Invalid token", "missing_token"),
+            TokenFailure::Invalid => ("Authentication error: Invalid token", "invalid_token"),
+            TokenFailure::Expired => ("Authentication error: Token expired", "expired_token"),
+        };
+        Refusal { message: message.into(), data: Some(json!({ "code": code })) }
+    }
+
+    /// Joins the user's own room first, so that nothing addressed to the user is missed after `connected`.
+    pub(crate) fn connecting(&self, socket: &Socket<'_>) -> Actions {
+        let Some(identity) = socket.identity else {
+            return vec![Action::Refuse(self.refuse_token(TokenFailure::Missing))];
+        };
+        let Some(own) = rooms::personal(&identity.user) else {
+            return vec![Action::Refuse(self.refuse_token(TokenFailure::Invalid))];
+        };
+        let join = Join { room: own, note: None, participant: None };
+        vec![Action::Run(
+            Command::Join(vec![join]),
+            Box::new(|socket, outcome| match (outcome, socket.identity) {
+                (Ok(_), Some(identity)) => vec![
+                    Action::Accept,
+                    Action::emit(
+                        "connected",
+                        Out::json(&json!({ "socketId": socket.id, "userId": identity.wire_id() })),
+                    ),
+                ],
+                // The edge closes the transport for this one: a CONNECT_ERROR would stop the client for good.
+                _ => vec![],
+            }),
+        )]
+    }
+
+    pub(crate) fn event(&self, socket: &Socket<'_>, inbound: &Inbound<'_>) -> Actions {
+        let Some(identity) = socket.identity else { return Actions::new() };
+        let result = match inbound.name {
+            "room:join" => self.room_join(socket, identity, inbound),
+            "room:leave" => self.room_leave(socket, identity, inbound),
+            "message:send" => self.message_send(identity, inbound),
+            "typing:start" | "typing:stop" => self.typing(identity, inbound),
+            _ if inbound.wants_ack => Err(Rejection::UnknownEvent),
+            _ => Ok(Actions::new()),
+        };
+        result.unwrap_or_else(|rejection| refuse(inbound.name, inbound.wants_ack, &rejection))
+    }
+
+    /// Everybody who saw the participant come is told that it went.
+    pub(crate) fn disconnected(&self, socket: &Socket<'_>) -> Actions {
+        let Some(identity) = socket.identity else { return Actions::new() };
+        let visible =
+            socket.memberships.iter().filter(|m| !rooms::is_hidden(&m.room) && !rooms::is_personal(&m.room));
+        visible
+            .filter_map(|m| RoomId::new(m.room.clone()))
+            .map(|room| Action::run(Command::Emit(announcement("room:userLeft", identity, &room))))
+            .collect()
+    }
+
+    fn room_join(
+        &self,
+        socket: &Socket<'_>,
+        identity: &Identity,
+        inbound: &Inbound<'_>,
+    ) -> Result<Actions, Rejection> {
+        let payload: Map<String, Value> = inbound.object()?;
+        let asked = text(&payload, "roomId")?;
+        let room = self.permitted(identity, asked)?;
+        let metadata = payload.get("metadata").and_then(Value::as_object);
+        let visit = metadata.and_then(|m| id_text(m, "visitId").transpose()).transpose()?;
+        let mut joins = vec![Join {
+            room: room.id.clone(),
+            note: visit.as_deref().map(Into::into),
+            participant: (!rooms::is_personal(room.id.as_str())).then(|| rooms::participant(identity)),
+        }];
+        if let Some(visit) = visit {
+            self.permitted(identity, &format!("visit:{visit}"))?;
+            joins.push(Join { room: rooms::of_visit_members(&visit)?, note: None, participant: None });
+        }
+        let news = !socket.memberships.iter().any(|m| *m.room == *room.id.as_str());
+        let announce = news && joins[0].participant.is_some();
+        let (event, wants_ack, asked) = (inbound.name.to_owned(), inbound.wants_ack, asked.to_owned());
+        Ok(vec![Action::Run(
+            Command::Join(joins),
+            Box::new(move |socket, outcome| match (outcome, socket.identity) {
+                (Ok(Outcome::Joined { participants }), Some(identity)) => {
+                    let list: Vec<Value> = participants.iter().map(rooms::participant_json).collect();
+                    let mut actions = vec![Action::Ack(Out::json(
+                        &json!({ "success": true, "roomId": asked, "participants": list }),
+                    ))];
+                    if announce {
+                        actions.push(Action::run(Command::Emit(announcement(
+                            "room:userJoined",
+                            identity,
+                            &room.id,
+                        ))));
+                    }
+                    actions
+                }
+                (Err(rejection), _) => refuse(&event, wants_ack, &rejection),
+                _ => Actions::new(),
+            }),
+        )])
+    }
+
+    fn room_leave(
+        &self,
+        socket: &Socket<'_>,
+        identity: &Identity,
+        inbound: &Inbound<'_>,
+    ) -> Result<Actions, Rejection> {
+        let payload: Map<String, Value> = inbound.object()?;
+        let asked = text(&payload, "roomId")?.to_owned();
+        let room = self.permitted(identity, &asked)?.id;
+        let membership =
+            socket.memberships.iter().find(|m| *m.room == *room.as_str()).ok_or(Rejection::NotMember)?;
+        let mut leaving = vec![room.clone()];
+        let shared =
+            |note: &str| socket.memberships.iter().filter(|m| m.note.as_deref() == Some(note)).count() > 1;
+        if let Some(visit) = membership.note.as_deref().filter(|visit| !shared(visit)) {
+            leaving.push(rooms::of_visit_members(visit)?);
+        }
+        let news = announcement("room:userLeft", identity, &room);
+        Ok(vec![
+            Action::Run(
+                Command::Leave(leaving),
+                Box::new(move |_, _| {
+                    vec![Action::Ack(Out::json(&json!({ "success": true, "roomId": asked })))]
+                }),
+            ),
+            Action::run(Command::Emit(news)),
+        ])
+    }
+
+    fn typing(&self, identity: &Identity, inbound: &Inbound<'_>) -> Result<Actions, Rejection> {
+        let payload: Map<String, Value> = inbound.object()?;
+        let asked = text(&payload, "roomId")?;
+        let room = self.permitted(identity, asked)?;
+        let args =
+            Out::json(&json!({ "roomId": room.id, "userId": identity.wire_id(), "role": identity.role }));
+        let event = Cow::Owned(inbound.name.to_owned());
+        let emission =
+            Emission { rooms: vec![room.id], event, args, delivery: Delivery::Ephemeral, except_self: true };
+        Ok(vec![Action::run(Command::Emit(emission)), Action::Ack(Out::json(&json!({ "success": true })))])
+    }
+
+    /// The canonical room behind a name, if the user may enter it and send to it.
+    fn permitted(&self, identity: &Identity, name: &str) -> Result<Room, Rejection> {
+        let room = Room::parse(name)?;
+        let granted = match &room.kind {
+            rooms::Kind::Chat(a, b) => [a, b].into_iter().any(|user| **user == *identity.user.as_str()),
+            rooms::Kind::Personal(owner) => **owner == *identity.user.as_str(),
+            rooms::Kind::ByRule => self.rights.grants(identity, name),
+        };
+        if granted { Ok(room) } else { Err(Rejection::RoomDenied) }
+    }
+}
+
+/// An error as this application's clients expect it: in the ack where one was asked for, as event `error` otherwise.
+fn refuse(event: &str, wants_ack: bool, rejection: &Rejection) -> Actions {
+    let (message, code) = (rejection.to_string(), rejection.code());
+    if wants_ack {
+        vec![Action::Ack(Out::json(&json!({ "success": false, "error": message, "code": code })))]
+    } else {
+        vec![Action::emit("error", Out::json(&json!({ "message": message, "code": code, "event": event })))]
+    }
+}
+
+fn announcement(event: &'static str, identity: &Identity, room: &RoomId) -> Emission {
+    let args = Out::json(&json!({ "roomId": room, "userId": identity.wire_id(), "role": identity.role }));
+    Emission {
+        rooms: vec![room.clone()],
+        event: Cow::Borrowed(event),
+        args,
+        delivery: Delivery::Recoverable,
+        except_self: true,
+    }
+}
+
+/// A text field that must be there.
+fn text<'a>(payload: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Rejection> {
+    match payload.get(field) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Rejection::InvalidPayload { field, problem: "must be a string" }),
+        None => Err(Rejection::InvalidPayload { field, problem: "is missing" }),
+    }
+}
+
+/// An id that may be absent, as text; `null` counts as absent.
+fn id_text(payload: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Rejection> {
+    match payload.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match domain::UserId::from_json(value) {
+            Some(id) => Ok(Some(id.as_str().to_owned())),
+            None => {
+                Err(Rejection::InvalidPayload { field, problem: "must be a non-empty string or an integer" })
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
