@@ -1,5 +1,13 @@
 //! What operators see of a process: logs, metrics, health. Owns redaction; knows nothing of sessions, rooms or NATS.
+//! Start at [`admin::router`].
 
+pub mod admin;
+pub mod log;
+mod metrics;
+mod process;
+mod readiness;
 mod secret;
 
+pub use metrics::{Metrics, UnnamedMetric};
+pub use readiness::{NotReady, Readiness};
 pub use secret::{REDACTED, Secret};
