@@ -94,8 +94,7 @@ pub struct Decoder {
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Partial {
-    nsp: Namespace,
-    kind: PartialKind,
+    target: Target,
     json: Json,
     attachments: Vec<Bytes>,
     missing: usize,
@@ -103,9 +102,9 @@ struct Partial {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum PartialKind {
-    Event(Option<u64>),
-    Ack(u64),
+enum Target {
+    Event { nsp: Namespace, ack: Option<u64> },
+    Ack { nsp: Namespace, id: u64 },
 }
 
 impl Decoder {
@@ -140,29 +139,22 @@ impl Decoder {
             Kind::Event => {
                 let json = array(limits, payload, head.attachments)?;
                 check_event_name(&json)?;
-                Ok(self.complete_or_keep(nsp, PartialKind::Event(head.id), json, head.attachments))
+                Ok(self.complete_or_keep(Target::Event { nsp, ack: head.id }, json, head.attachments))
             }
             Kind::Ack => {
                 let id = head.id.ok_or(DecodeError::AckId)?;
                 let json = array(limits, payload, head.attachments)?;
-                Ok(self.complete_or_keep(nsp, PartialKind::Ack(id), json, head.attachments))
+                Ok(self.complete_or_keep(Target::Ack { nsp, id }, json, head.attachments))
             }
         }
     }
 
-    fn complete_or_keep(
-        &mut self,
-        nsp: Namespace,
-        kind: PartialKind,
-        json: Json,
-        missing: usize,
-    ) -> Option<Packet> {
-        let bytes = json.as_bytes().len();
-        let partial = Partial { nsp, kind, json, attachments: Vec::new(), missing, bytes };
+    fn complete_or_keep(&mut self, target: Target, json: Json, missing: usize) -> Option<Packet> {
         if missing == 0 {
-            return Some(partial.complete());
+            return Some(target.packet(Args::checked(json, Vec::new())));
         }
-        self.partial = Some(Box::new(partial));
+        let bytes = json.as_bytes().len();
+        self.partial = Some(Box::new(Partial { target, json, attachments: Vec::new(), missing, bytes }));
         None
     }
 
@@ -178,20 +170,22 @@ impl Decoder {
         }
         partial.attachments.push(bytes);
         partial.missing = partial.missing.saturating_sub(1);
-        if partial.missing == 0 {
-            return Ok(Some(partial.complete()));
+        if partial.missing > 0 {
+            self.partial = Some(partial);
+            return Ok(None);
         }
-        self.partial = Some(partial);
-        Ok(None)
+        let Partial { target, json, attachments, .. } = *partial;
+        // Checked again: the other half may have come from another node.
+        let args = Args::new(json.as_bytes().clone(), attachments).map_err(|_| DecodeError::Payload)?;
+        Ok(Some(target.packet(args)))
     }
 }
 
-impl Partial {
-    fn complete(self) -> Packet {
-        let args = Args::checked(self.json, self.attachments);
-        match self.kind {
-            PartialKind::Event(ack) => Packet::Event { nsp: self.nsp, ack, args },
-            PartialKind::Ack(id) => Packet::Ack { nsp: self.nsp, id, args },
+impl Target {
+    fn packet(self, args: Args) -> Packet {
+        match self {
+            Self::Event { nsp, ack } => Packet::Event { nsp, ack, args },
+            Self::Ack { nsp, id } => Packet::Ack { nsp, id, args },
         }
     }
 }
@@ -254,7 +248,7 @@ fn namespace(limits: &Limits, text: &[u8], at: &mut usize) -> Result<Namespace, 
     if rest.first() != Some(&b'/') {
         return Ok(Namespace::MAIN);
     }
-    let window = &rest[..rest.len().min(limits.max_namespace_len + 1)];
+    let window = &rest[..rest.len().min(limits.max_namespace_len.saturating_add(1))];
     let (end, next) = match memchr(b',', window) {
         Some(comma) => (comma, comma + 1),
         None if rest.len() <= limits.max_namespace_len => (rest.len(), rest.len()),
