@@ -1,10 +1,12 @@
 //! bus
 mod api_sketch;
+pub mod child;
 mod config;
 mod error;
 #[allow(dead_code)]
 mod metrics;
 mod types;
+mod version;
 pub mod wire;
 pub use api_sketch::{Bus, Feed, KvWatch, NodeInbox};
 pub use config::{Auth, BusConfig, Secret, TlsConfig};

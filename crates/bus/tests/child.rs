@@ -1,0 +1,53 @@
+//! The private server against the real nats-server: lock, restart, refusals.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bus::child::{ChildError, ChildOptions, NatsChild};
+use support::{TempDir, kill9};
+
+#[tokio::test]
+async fn a_data_directory_has_one_server() {
+    let dir = TempDir::new("lock");
+    let child = NatsChild::start(ChildOptions::new(dir.path())).await.unwrap();
+    let refused = NatsChild::start(ChildOptions::new(dir.path())).await.unwrap_err();
+    assert!(matches!(refused, ChildError::Locked { .. }), "{refused}");
+    child.stop().await;
+    NatsChild::start(ChildOptions::new(dir.path())).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_on_its_port() {
+    let dir = TempDir::new("restart");
+    let child = NatsChild::start(ChildOptions::new(dir.path())).await.unwrap();
+    let (url, pid) = (child.url(), child.pid());
+    kill9(pid);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.pid() == pid {
+        assert!(Instant::now() < deadline, "not restarted");
+        tokio::task::yield_now().await;
+    }
+    child.wait_healthy(deadline).await.unwrap();
+    assert_eq!(child.url(), url);
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn binaries_that_cannot_serve_are_named() {
+    let dir = TempDir::new("binary");
+    let missing = ChildOptions { binary: Some(dir.path().join("none")), ..ChildOptions::new(dir.path()) };
+    assert!(matches!(NatsChild::start(missing).await, Err(ChildError::Binary { .. })));
+    let old = dir.path().join("nats-server");
+    support::write_script(&old, "#!/bin/sh\necho 'nats-server: v2.9.10'\n");
+    let options = ChildOptions { binary: Some(old), ..ChildOptions::new(dir.path()) };
+    let error = NatsChild::start(options).await.unwrap_err();
+    assert!(error.to_string().contains("2.12 or newer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_shows_the_log() {
+    let dir = TempDir::new("config");
+    let options = ChildOptions { extra_config: "listen: [\n".to_owned(), ..ChildOptions::new(dir.path()) };
+    assert!(matches!(NatsChild::start(options).await, Err(ChildError::Exited { .. })));
+}
