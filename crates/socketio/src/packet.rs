@@ -66,7 +66,9 @@ impl Packet {
                 out.extend_from_slice(args.json().as_bytes());
             }
             Self::Ack { nsp, id, args } => {
-                encode::encode_ack_into(out, nsp.as_str(), *id, &args.body(), args.attachments().len());
+                let kind = if args.attachments().is_empty() { b'3' } else { b'6' };
+                encode::head(out, kind, args.attachments().len(), nsp.as_str(), Some(*id));
+                out.extend_from_slice(args.json().as_bytes());
             }
             Self::ConnectError { nsp, message, data } => {
                 encode::connect_error(out, nsp.as_str(), message, data.as_ref());
