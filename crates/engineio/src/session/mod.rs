@@ -75,7 +75,7 @@ pub enum Output {
     Upgraded(WsId),
     /// The reservation with this token expired, was superseded or came too late.
     ReservationLost(u64),
-    /// The session is over: exactly once, and the last output but for refusals of what still arrives.
+    /// The session is over: exactly once, and after all other outputs of its turn. What still arrives later is refused.
     Closed(CloseReason),
 }
 
@@ -112,6 +112,8 @@ enum State {
     },
     /// Frozen: another node has the session.
     Moved,
+    /// Over; `Closed` is drawn after whatever else this turn still puts out.
+    Ending(CloseReason),
     Closed,
 }
 
@@ -161,7 +163,7 @@ impl Session {
     pub fn poll_output(&mut self, config: &Config, now: Millis) -> Option<Output> {
         self.run_timers(config, now);
         if self.outputs.is_empty() {
-            self.draw_from_outbox(config);
+            self.draw_more(config);
         }
         let output = self.outputs.pop_front();
         if self.outputs.is_empty() {
@@ -171,13 +173,17 @@ impl Session {
         output
     }
 
-    fn draw_from_outbox(&mut self, config: &Config) {
+    fn draw_more(&mut self, config: &Config) {
         match &self.state {
             State::WebSocket(ws) => {
                 let ws = *ws;
                 self.outputs.extend(self.outbox.pop().map(|frame| Output::Ws { ws, frame }));
             }
             State::Polling(_) => self.answer_from_outbox(config),
+            State::Ending(reason) => {
+                self.outputs.push_back(Output::Closed(*reason));
+                self.state = State::Closed;
+            }
             State::Closing { .. } | State::Moved | State::Closed => {}
         }
     }
@@ -188,7 +194,7 @@ impl Session {
             State::Polling(polling) => Some(self.heartbeat.next().min(polling.next_timeout())),
             State::WebSocket(_) => Some(self.heartbeat.next()),
             State::Closing { until, .. } => Some(*until),
-            State::Moved | State::Closed => None,
+            State::Moved | State::Ending(_) | State::Closed => None,
         }
     }
 
@@ -206,7 +212,7 @@ impl Session {
         self.outbox.bytes()
     }
 
-    /// Whether `Closed` has been put out, or waits to be drawn.
+    /// Whether `Closed` has been drawn.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
@@ -223,7 +229,7 @@ impl Session {
 
     fn close(&mut self, config: &Config, now: Millis, reason: CloseReason) {
         match &self.state {
-            State::Closed => {}
+            State::Ending(_) | State::Closed => {}
             State::Moved => self.finish(reason),
             // The first reason is the true one.
             State::Closing { reason: first, .. } => self.finish(*first),
@@ -240,9 +246,8 @@ impl Session {
     }
 
     fn finish(&mut self, reason: CloseReason) {
-        self.state = State::Closed;
+        self.state = State::Ending(reason);
         self.outbox = Outbox::default();
-        self.outputs.push_back(Output::Closed(reason));
     }
 
     fn answer(&mut self, id: PollId, answer: Answer) {
@@ -253,6 +258,22 @@ impl Session {
         match &mut self.state {
             State::Polling(polling) => polling.held.take(),
             _ => None,
+        }
+    }
+}
+
+impl Answer {
+    /// The HTTP response: status, content type, body.
+    pub fn into_http(self) -> (u16, &'static str, Bytes) {
+        const TEXT: &str = "text/plain; charset=UTF-8";
+        match self {
+            Self::Payload(body) => (200, TEXT, body),
+            Self::Ok => (200, TEXT, Bytes::from_static(b"ok")),
+            Self::TooLarge => (413, TEXT, Bytes::new()),
+            Self::Refused { code, message } => {
+                let refusal = Refusal { code, message };
+                (refusal.status(), "application/json", refusal.body().into())
+            }
         }
     }
 }

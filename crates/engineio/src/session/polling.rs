@@ -71,7 +71,7 @@ impl Session {
             }
             State::Closing { .. } => self.answer_with_goodbye(config, id),
             State::WebSocket(_) | State::Moved => self.answer(id, Refusal::BAD_REQUEST.into()),
-            State::Closed => self.answer(id, Refusal::UNKNOWN_SID.into()),
+            State::Ending(_) | State::Closed => self.answer(id, Refusal::UNKNOWN_SID.into()),
         }
     }
 
@@ -88,7 +88,7 @@ impl Session {
             // The client cannot know yet; a refusal would make it drop the goodbye that waits for its poll.
             State::Closing { .. } => return self.answer(id, Answer::Ok),
             State::WebSocket(_) | State::Moved => return self.answer(id, Refusal::BAD_REQUEST.into()),
-            State::Closed => return self.answer(id, Refusal::UNKNOWN_SID.into()),
+            State::Ending(_) | State::Closed => return self.answer(id, Refusal::UNKNOWN_SID.into()),
         }
         match payload::decode(body, Limits::bytes(config.max_payload)) {
             Ok(packets) if packets.iter().all(may_come_from_client) => {
@@ -129,11 +129,7 @@ impl Session {
     fn on_client_close(&mut self, config: &Config, now: Millis) {
         self.abandon_upgrade();
         self.outbox = [Frame::NOOP].into_iter().collect();
-        self.say_goodbye(
-            usize::MAX,
-            CloseReason::ClientClose,
-            now.saturating_add(Self::CLIENT_CLOSE_LINGER_MS),
-        );
+        self.say_goodbye(config, CloseReason::ClientClose, now.saturating_add(Self::CLIENT_CLOSE_LINGER_MS));
     }
 
     pub(super) fn close_polling(&mut self, config: &Config, now: Millis, reason: CloseReason) {

@@ -39,7 +39,7 @@ impl Heartbeat {
 impl Session {
     pub(super) fn run_timers(&mut self, config: &Config, now: Millis) {
         match &self.state {
-            State::Moved | State::Closed => {}
+            State::Moved | State::Ending(_) | State::Closed => {}
             State::Closing { reason, until } => {
                 if now >= *until {
                     self.finish(*reason);
