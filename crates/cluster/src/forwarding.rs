@@ -5,9 +5,10 @@
 //! in, values out: ids and `now` are arguments. They refuse to guess: a request that is not confirmed fails, an answer
 //! whose writing is not confirmed is reported as [`ForwardOwnerOutput::PollGone`].
 
-mod deadlines;
+pub(crate) mod deadlines;
 mod forwarder;
 mod owner;
+pub(crate) mod parts;
 
 use std::sync::Arc;
 
@@ -25,6 +26,12 @@ pub const CONFIRM_WITHIN_MS: Millis = 500;
 pub const CONFIRM_EVERY_MS: Millis = 2_000;
 /// This many confirmations may be missed, one after the other, before the request fails.
 pub const MAX_MISSES: u32 = 3;
+
+/// A finished request is remembered this long: longer than any retransmission (6.5 s) and any delay of NATS, so that a
+/// late copy is not executed again.
+const FORGET_MS: Millis = 30_000;
+/// Finished requests remembered at most: 8,700 a second for [`FORGET_MS`], some 16 MiB.
+const MAX_REMEMBERED: usize = 262_144;
 
 /// Bounds of one table; what is over them is refused at once.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@
 //! lives only from [`TakerOutput::Install`] on, which needs the state that is sent after the freeze. What a room, a state
 //! or a command is they do not know: those are bytes.
 
+mod outgoing;
 mod owner;
 mod retry;
 mod taker;
@@ -26,3 +27,12 @@ pub const TAILS_MS: Millis = 10_000;
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Moves under way per table.
 pub const MAX_MOVES: usize = 4096;
+/// Joins of one reserved session that wait for the taker.
+pub const MAX_EXTENDS: usize = 1024;
+
+/// Chunks, and pieces of tails, under way unconfirmed.
+const WINDOW: usize = 8;
+/// A finished move is remembered this long, so that a late copy of `Reserve` reserves nothing.
+const FORGET_MS: Millis = 30_000;
+/// Finished moves remembered at most: 2,000 upgrades a second for [`FORGET_MS`].
+const MAX_REMEMBERED: usize = 65_536;

@@ -17,10 +17,8 @@ pub const VERSION: u8 = 1;
 pub const MAX_PART_BYTES: usize = 512 * 1024;
 /// Encoded message at most: a part, and room for its fields. Half of NATS's default `max_payload`.
 pub const MAX_MESSAGE_BYTES: usize = MAX_PART_BYTES + 1024;
-/// Parts of one body at most: `Confirm` names the received ones in 64 bits. So a body holds at most 32 MiB.
+/// Parts of one body or state at most: `Confirm` names the received ones in 64 bits. So a body holds at most 32 MiB.
 pub const MAX_PARTS: u32 = 64;
-/// Chunks of one session state at most (256 MiB would be absurd; 16 MiB is ten full queues).
-pub const MAX_STATE_CHUNKS: u32 = 64;
 /// Bytes of a session id at most.
 pub const MAX_SID_BYTES: usize = 128;
 /// Bytes of a content type at most.
@@ -351,7 +349,7 @@ fn decode_move_reply(fields: &Fields<'_>) -> Result<MoveReply, DecodeError> {
         kind::ABORTED => fields.none(MoveReply::Aborted),
         kind::STATE => {
             let (chunk, chunks, tails, bytes) = fields.read()?;
-            fields.check_part(chunk, chunks, MAX_STATE_CHUNKS)?;
+            fields.check_part(chunk, chunks, MAX_PARTS)?;
             Ok(MoveReply::State { chunk, chunks, tails, bytes })
         }
         kind::HANDED => fields.none(MoveReply::Handed),
