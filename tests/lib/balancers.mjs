@@ -1,0 +1,65 @@
+// What stands in front of the nodes: testkit's balancer, or haproxy. Both choose anew for every request.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort } from "./ports.mjs";
+import { Process } from "./processes.mjs";
+
+const TESTKIT = process.env.TESTKIT_BIN ?? new URL("../../target/debug/testkit", import.meta.url).pathname;
+
+export function haproxyInstalled() {
+  try {
+    execFileSync("haproxy", ["-v"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Resolves with `{ url, stop }`. `seed` replaces the round robin by a fixed random sequence. */
+export async function startBalancer(backends, { kind = "testkit", seed } = {}) {
+  return kind === "haproxy" ? startHaproxy(backends) : startTestkit(backends, seed);
+}
+
+async function startTestkit(backends, seed) {
+  const args = ["balancer", ...backends.flatMap((addr) => ["--backend", addr])];
+  if (seed !== undefined) args.push("--seed", String(seed));
+  const child = new Process("balancer", TESTKIT, args);
+  const [, addr] = await child.line(/^listening (\S+)$/);
+  return { url: `http://${addr}`, stop: () => child.stop() };
+}
+
+async function startHaproxy(backends) {
+  const dir = mkdtempSync(join(tmpdir(), "trunkline-haproxy-"));
+  const port = await freePort();
+  const servers = backends.map((addr, i) => `  server s${i} ${addr}`).join("\n");
+  writeFileSync(join(dir, "haproxy.cfg"), `defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 1h
+  option http-server-close
+  option abortonclose
+frontend front
+  bind 127.0.0.1:${port}
+  default_backend nodes
+backend nodes
+  balance roundrobin
+${servers}
+`);
+  const child = new Process("haproxy", "haproxy", ["-db", "-f", join(dir, "haproxy.cfg")]);
+  await answers(port, child);
+  return { url: `http://127.0.0.1:${port}`, stop: async () => { await child.stop("SIGKILL"); rmSync(dir, { recursive: true }); } };
+}
+
+/** haproxy says nothing when it is ready. */
+async function answers(port, child) {
+  for (let tries = 0; tries < 250 && !child.ended; tries += 1) {
+    if (await fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`haproxy does not answer\n${child.log()}`);
+}

@@ -1,0 +1,92 @@
+// Trunkline as a user runs it: nats-server, gateway processes with a configuration file each, a balancer in front.
+
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startBalancer } from "./balancers.mjs";
+import { Nats } from "./nats.mjs";
+import { freePort } from "./ports.mjs";
+import { Process } from "./processes.mjs";
+
+const TRUNKLINE = process.env.TRUNKLINE_BIN ?? new URL("../../target/debug/trunkline", import.meta.url).pathname;
+
+export class Cluster {
+  /**
+   * @param {object} options
+   * @param {string} options.config TOML; the addresses in it are replaced by free ones
+   * @param {number} [options.nodes] gateway processes
+   * @param {1|3} [options.nats] nats-servers
+   * @param {number[]} [options.natsOf] index of the nats-server each node talks to; default: all of them
+   * @param {"none"|"testkit"|"haproxy"} [options.balancer]
+   * @param {number} [options.seed] of testkit's balancer
+   */
+  static async start({ config, nodes = 1, nats = 1, natsOf, balancer = "none", seed }) {
+    const cluster = new Cluster();
+    try {
+      cluster.config = config;
+      cluster.dir = mkdtempSync(join(tmpdir(), "trunkline-test-"));
+      cluster.nats = await Nats.start(nats);
+      cluster.nodes = [];
+      // One after the other: the first creates the streams.
+      for (let i = 0; i < nodes; i += 1) await cluster.add(natsOf?.[i]);
+      if (balancer !== "none") {
+        cluster.balancer = await startBalancer(cluster.nodes.map((node) => node.addr), { kind: balancer, seed });
+      }
+      return cluster;
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+  }
+
+  /** Where clients connect: the balancer, else the first node. */
+  get url() {
+    return this.balancer?.url ?? this.nodes[0].url;
+  }
+
+  /** Starts one more gateway node and waits until it is ready. */
+  async add(natsIndex) {
+    const name = `node-${this.nodes.length}`;
+    const admin = `127.0.0.1:${await freePort()}`;
+    const servers = natsIndex === undefined ? this.nats.servers : [this.nats.servers[natsIndex]];
+    const file = join(this.dir, `${name}.toml`);
+    writeFileSync(file, located(this.config, { admin, servers }));
+    const child = new Process(name, TRUNKLINE, ["gateway", "--config", file], { env: cleanEnv() });
+    const node = { name, admin, process: child };
+    this.nodes.push(node);
+    [, node.app, node.addr] = await child.line(/^listening (\S+) (127\.0\.0\.1:\d+)$/);
+    await child.line(/^ready$/);
+    node.url = `http://${node.addr}`;
+    return node;
+  }
+
+  /** The value of a metric summed over its labels and the nodes; 0 when it was never counted. */
+  async metric(name, nodes = this.nodes) {
+    const texts = await Promise.all(nodes.map((node) => fetch(`http://${node.admin}/metrics`).then((r) => r.text())));
+    const samples = texts.join("\n").matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)`, "gm"));
+    return [...samples].reduce((sum, [, value]) => sum + Number(value), 0);
+  }
+
+  log() {
+    return [...(this.nodes ?? []), ...(this.nats?.members ?? [])].map((part) => part.process.log()).join("\n");
+  }
+
+  async stop() {
+    await this.balancer?.stop();
+    await Promise.all((this.nodes ?? []).map((node) => node.process.stop("SIGKILL")));
+    await this.nats?.stop();
+    if (this.dir) rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** The configuration with this run's addresses in place of its own. */
+function located(config, { admin, servers }) {
+  const lines = { listen: `["127.0.0.1:0"]`, admin: `"${admin}"`, servers: JSON.stringify(servers) };
+  return config.replace(/^(listen|admin|servers) = .*$/gm, (_, key) => `${key} = ${lines[key]}`);
+}
+
+/** The environment without what would override the file. */
+function cleanEnv() {
+  const ours = /^(TRUNKLINE_|JWT_SECRET$|CORS_ORIGINS$|PORT$|HOST$)/;
+  return Object.fromEntries(Object.entries(process.env).filter(([key]) => !ours.test(key)));
+}
