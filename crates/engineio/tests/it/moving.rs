@@ -6,8 +6,8 @@ use engineio::{CloseReason, Frame, Frozen, HeartbeatLeft, Input, Output, Refusal
 use crate::rig::{Rig, answer, calm, config, payload};
 
 fn travel(frozen: &Frozen) -> Frozen {
-    let json = serde_json::to_vec(frozen).unwrap();
-    serde_json::from_slice(&json).unwrap()
+    let json = serde_json::to_vec(frozen).expect("it serializes");
+    serde_json::from_slice(&json).expect("it comes back")
 }
 
 #[test]

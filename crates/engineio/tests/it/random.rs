@@ -61,7 +61,7 @@ fn upgrade(rig: &mut Rig, moves: bool, sent: &mut u32) {
     if moves {
         rig.give(engineio::Input::Reserve(1));
         send(rig, sent);
-        let frozen = rig.session.freeze(&rig.config, rig.now).unwrap();
+        let frozen = rig.session.freeze(&rig.config, rig.now).expect("it polls");
         rig.draw();
         rig.arrive(frozen);
         rig.draw();

@@ -35,6 +35,7 @@ pub fn config() -> Config {
 }
 
 /// Pings too rarely to disturb a test about something else.
+#[allow(dead_code, reason = "the fuzz target uses a part")]
 pub fn calm() -> Config {
     Config { ping_interval_ms: 1_000_000, ..config() }
 }
@@ -234,6 +235,7 @@ impl Rig {
         assert!(self.session.queued_bytes() <= self.config.max_queue_bytes + goodbye);
         if let Some(ws) = self.session.direct() {
             assert!(self.live.contains(&ws));
+            assert!(self.unanswered.is_subset(&self.forgiven), "no request outlives polling");
             assert_eq!(self.session.queued_bytes(), 0);
         }
     }
