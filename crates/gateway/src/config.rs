@@ -83,10 +83,10 @@ pub struct AppConfig {
     /// Whom to believe; `None`: nobody is asked (the `conformance` dialect only).
     pub token: Option<TokenConfig>,
     pub on_token_expiry: OnTokenExpiry,
-    /// Who may enter which room, besides what the dialect grants by itself; what no rule grants is refused.
-    pub rooms: Vec<Rule>,
     pub limits: LimitOverrides,
     pub retention: Retention,
+    /// Rights to rooms, what no rule grants is refused; empty: the dialect's defaults.
+    pub rights: Vec<Rule>,
     /// Which suite the `conformance` dialect serves.
     pub profile: Option<ConformanceProfile>,
 }
@@ -103,9 +103,9 @@ impl Default for AppConfig {
             cors_origins: Vec::new(),
             token: None,
             on_token_expiry: OnTokenExpiry::Close,
-            rooms: Vec::new(),
             limits: LimitOverrides::default(),
             retention: Retention::default(),
+            rights: Vec::new(),
             profile: None,
         }
     }
@@ -133,6 +133,8 @@ pub enum ConformanceProfile {
     Socketio,
     EngineClient,
     Client,
+    /// Rooms for load tests.
+    Rooms,
 }
 
 /// What the expiry of a live connection's token does.
@@ -186,14 +188,19 @@ macro_rules! limits {
             pub fn with(&self, overrides: &LimitOverrides) -> Self {
                 Self { $($field: overrides.$field.unwrap_or(self.$field),)+ }
             }
+        }
 
+        impl Limits {
             /// No limit may be 0: it would refuse everything.
             fn check(&self, path: &str, errors: &mut Vec<ConfigError>) {
-                $(if self.$field == 0 {
-                    errors.push(ConfigError::new(
-                        format!("{path}.{}", stringify!($field)),
-                        "must be at least 1",
-                    ));
+                LimitOverrides { $($field: Some(self.$field),)+ }.check(path, errors);
+            }
+        }
+
+        impl LimitOverrides {
+            fn check(&self, path: &str, errors: &mut Vec<ConfigError>) {
+                $(if self.$field == Some(0) {
+                    errors.push(ConfigError::new(format!("{path}.{}", stringify!($field)), "must be at least 1"));
                 })+
             }
         }
@@ -219,6 +226,12 @@ limits! {
     ping_timeout_ms: u64 = 20_000,
     /// From the WebSocket's opening to the packet `5`.
     upgrade_timeout_ms: u64 = 10_000,
+    /// Characters of a chat message.
+    message_chars: usize = 4096,
+    /// Attachments of a chat message (their metadata).
+    message_attachments: usize = 32,
+    /// Participants listed for one room and node thread; further ones are members but not listed.
+    participants_listed: usize = 500,
     /// How long a recoverable event may wait for its acknowledgement before the sender hears `unavailable`.
     publish_timeout_ms: u64 = 5_000,
 }
@@ -280,7 +293,7 @@ impl GatewayConfig {
             (Dialect::Conformance, None) => {
                 refuse(
                     "profile",
-                    "the conformance dialect needs `profile`: engineio, socketio, engine-client or client",
+                    "the conformance dialect needs `profile`: engineio, socketio, engine-client, client or rooms",
                 );
             }
             (Dialect::Telehealth, Some(_)) => refuse("profile", "belongs to the conformance dialect only"),
@@ -292,11 +305,11 @@ impl GatewayConfig {
                 "no key to verify tokens with: set app.token.secret (or JWT_SECRET), or app.token.keys",
             );
         }
-        for mistake in Rights::new(app.rooms.clone()).err().into_iter().flatten() {
-            errors.push(ConfigError::new(format!("{at}.rooms"), mistake.to_string()));
+        for mistake in Rights::new(app.rights.clone()).err().into_iter().flatten() {
+            errors.push(ConfigError::new(format!("{at}.rights"), mistake.to_string()));
         }
         self.check_retention(app, at, errors);
-        self.limits.with(&app.limits).check(&format!("{at}.limits"), errors);
+        app.limits.check(&format!("{at}.limits"), errors);
     }
 
     /// A client that fell silent is noticed after a ping interval and timeout; its missed events must still be there then.

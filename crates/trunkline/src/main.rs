@@ -1,1 +1,24 @@
-fn main() {}
+//! The `trunkline` binary: subcommands, configuration, wiring, signals. Owns no protocol and no decision: each part builds itself.
+
+mod arguments;
+mod check_config;
+mod config;
+mod failure;
+mod token;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command, TokenCommand};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::CheckConfig(config) => check_config::run(&config),
+        Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
+        Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,12 +1,12 @@
 //! Where the token of a connection is: the CONNECT payload, a header, a cookie.
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// A place to look for a token; written `auth.<field>`, `bearer`, `header:<name>` or `cookie:<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A field of the CONNECT payload; `a.b` is the field `b` of the object `a`.
     ConnectAuth(String),
@@ -64,10 +64,10 @@ fn bearer(text: &str) -> Option<&str> {
 #[error("`{0}` is no token source: write `auth.<field>`, `bearer`, `header:<name>` or `cookie:<name>`")]
 pub struct SourceError(String);
 
-impl TryFrom<String> for Source {
-    type Error = SourceError;
+impl std::str::FromStr for Source {
+    type Err = SourceError;
 
-    fn try_from(text: String) -> Result<Self, SourceError> {
+    fn from_str(text: &str) -> Result<Self, SourceError> {
         let parsed = match (text.strip_prefix("auth."), text.split_once(':')) {
             (Some(field), _) if !field.is_empty() => Some(Self::ConnectAuth(field.to_owned())),
             (None, None) if text == "bearer" => Some(Self::Bearer),
@@ -75,13 +75,7 @@ impl TryFrom<String> for Source {
             (None, Some(("cookie", name))) if !name.is_empty() => Some(Self::Cookie(name.to_owned())),
             _ => None,
         };
-        parsed.ok_or(SourceError(text))
-    }
-}
-
-impl From<Source> for String {
-    fn from(source: Source) -> Self {
-        source.to_string()
+        parsed.ok_or_else(|| SourceError(text.to_owned()))
     }
 }
 
@@ -93,5 +87,31 @@ impl std::fmt::Display for Source {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
         }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Written out, unlike serde's `try_from`, to fail while the text is read: only then does a TOML error know its place.
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a token source")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Source, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }

@@ -1,0 +1,169 @@
+//! The command line. Secrets are never arguments: other users of the machine can read those.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gateway::auth::Algorithm;
+
+use crate::config::{Inputs, Loaded, Setting, load};
+use crate::failure::Failure;
+
+/// The file that is read where no other is named.
+const DEFAULT_FILE: &str = "trunkline.toml";
+
+/// A horizontally scaled cluster of real-time gateways for Socket.IO clients.
+#[derive(Debug, Parser)]
+#[command(name = "trunkline", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make and look at the tokens clients log in with.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print the configuration in effect, secrets redacted, and every mistake in it; status 2 if there are any.
+    CheckConfig(ConfigArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a signed token.
+    Mint(MintArguments),
+    /// Print what a token says and whether it is believed.
+    Inspect(InspectArguments),
+}
+
+/// Where the configuration comes from. `TRUNKLINE_<SECTION>__<KEY>` in the environment overrides the file, flags override both.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArguments {
+    /// The configuration file; without it `trunkline.toml` if there is one.
+    #[arg(long, short, value_name = "FILE", env = "TRUNKLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set a key, like `limits.max_payload_bytes=100000` or `app.visits.path=/io/`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Addresses of the NATS servers.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub nats: Vec<String>,
+    /// Addresses for clients.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// The address of metrics and health.
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// The log filter, like `info` or `info,gateway=debug`.
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct MintArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application whose key signs and whose claim names are used; needed where there are several.
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Sign with the key in this file instead of the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    #[arg(long, value_name = "ID")]
+    pub user: String,
+    #[arg(long)]
+    pub role: Option<String>,
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A further claim; the value is JSON, or text if it is not.
+    #[arg(long = "claim", value_name = "NAME=JSON")]
+    pub claims: Vec<String>,
+    /// Lifetime: a number with s, m, h or d; `never` for a token that does not expire.
+    #[arg(long, default_value = "1h")]
+    pub ttl: String,
+    /// HS256, HS384 or HS512; without it the first of these that the application accepts.
+    #[arg(long)]
+    pub algorithm: Option<Algorithm>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Verify with the HMAC key in this file instead of the configuration's keys.
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// The token; without it, it is read from standard input.
+    pub token: Option<String>,
+}
+
+impl ConfigArguments {
+    /// The configuration and its mistakes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a `--set` without `=`.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        Ok(load(&self.inputs()?))
+    }
+
+    /// The configuration, if it has no mistakes.
+    pub fn load_valid(&self) -> Result<crate::config::Config, Failure> {
+        let loaded = self.load()?;
+        if loaded.mistakes.is_empty() {
+            Ok(loaded.config)
+        } else {
+            Err(Failure::Configuration(loaded.mistakes))
+        }
+    }
+
+    /// Whether any of these arguments, or the file's presence, names a configuration.
+    pub fn is_given(&self) -> bool {
+        self.file().is_some() || !self.set.is_empty()
+    }
+
+    /// What the configuration is made from.
+    pub fn inputs(&self) -> Result<Inputs, Failure> {
+        let file = match self.file() {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(&path);
+                let text = text.map_err(|source| Failure::Read { path: path.clone(), source })?;
+                Some((path.display().to_string(), text))
+            }
+        };
+        // A variable that is no Unicode can be none of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Inputs { file, environment: environment.collect(), flags: self.settings()? })
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+        self.config.clone().or_else(default)
+    }
+
+    fn settings(&self) -> Result<Vec<Setting>, Failure> {
+        let mut settings = Vec::new();
+        for text in &self.set {
+            let (path, value) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::Usage(format!("--set {text}: write key=value")))?;
+            settings.push(Setting {
+                flag: "--set".to_owned(),
+                path: path.trim().to_owned(),
+                value: value.trim().to_owned(),
+            });
+        }
+        let one = |value: &Option<String>| value.clone().unwrap_or_default();
+        let shorthands = [
+            ("--nats", "nats.servers", self.nats.join(",")),
+            ("--listen", "http.listen", self.listen.join(",")),
+            ("--admin", "http.admin", one(&self.admin)),
+            ("--log", "log", one(&self.log)),
+        ];
+        for (flag, path, value) in shorthands.into_iter().filter(|(_, _, value)| !value.is_empty()) {
+            settings.push(Setting { flag: flag.to_owned(), path: path.to_owned(), value });
+        }
+        Ok(settings)
+    }
+}

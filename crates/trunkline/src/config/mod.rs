@@ -1,0 +1,124 @@
+//! The configuration of a process: one TOML file, overridden by the environment, overridden by flags. Start at [`load`].
+//!
+//! Owns where values come from and where a mistake is shown; what values mean is checked by the parts that use them. Every
+//! mistake is reported at once, with its place: no key is silently ignored.
+
+mod document;
+mod nats;
+mod overrides;
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use gateway::auth::Verifier;
+use gateway::config::{AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
+use serde::{Deserialize, Serialize};
+
+pub use nats::NatsConfig;
+pub use report::{Mistake, print_mistakes};
+
+/// The whole file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A level, or `level,module=level`.
+    pub log: String,
+    /// Refuses what is only for development and tests.
+    pub production: bool,
+    pub node: NodeConfig,
+    pub nats: NatsConfig,
+    pub http: HttpConfig,
+    pub limits: Limits,
+    pub app: Vec<AppConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log: "info".to_owned(),
+            production: false,
+            node: NodeConfig::default(),
+            nats: NatsConfig::default(),
+            http: HttpConfig::default(),
+            limits: Limits::default(),
+            app: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The part a gateway node is given.
+    pub fn gateway(&self) -> GatewayConfig {
+        GatewayConfig {
+            production: self.production,
+            node: self.node.clone(),
+            http: self.http.clone(),
+            limits: self.limits.clone(),
+            app: self.app.clone(),
+        }
+    }
+
+    /// Everything the types do not show, key files included.
+    fn check(&self) -> Vec<ConfigError> {
+        let mut errors = self.gateway().check();
+        if let Err(error) = telemetry::log::check(&self.log) {
+            errors.push(ConfigError::new("log", error.to_string()));
+        }
+        self.nats.check(&mut errors);
+        for (index, app) in self.app.iter().enumerate() {
+            let mistakes = app.token.as_ref().and_then(|token| Verifier::build(token).err());
+            let inside = |error: ConfigError| {
+                ConfigError::new(format!("app[{index}].token.{}", error.path), error.message)
+            };
+            errors.extend(mistakes.into_iter().flatten().map(inside));
+        }
+        errors
+    }
+}
+
+/// What a configuration is made from; the caller reads files and the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// Name and text of the file.
+    pub file: Option<(String, String)>,
+    pub environment: Vec<(String, String)>,
+    /// Flags, in their order.
+    pub flags: Vec<Setting>,
+}
+
+/// A value set by a flag.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// As shown in messages: `--listen`.
+    pub flag: String,
+    /// Dotted path with indices or application names: `app.visits.path`.
+    pub path: String,
+    /// A TOML value, or bare text, or a list with commas: whichever the key takes.
+    pub value: String,
+}
+
+/// A configuration and what is wrong with it; usable only if nothing is.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// In the order of the file, then the environment, then the flags.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Merges file, environment and flags. Of `PORT`, `HOST`, `JWT_SECRET` and `CORS_ORIGINS`, the first two replace those of `http.listen`,
+/// the last two fill in where an application has none; `TRUNKLINE_<SECTION>__<KEY>` is stronger than these, a flag than any.
+pub fn load(inputs: &Inputs) -> Loaded {
+    let mut reporter = report::Reporter::new(inputs.file.as_ref());
+    let mut document =
+        document::Document::parse(inputs.file.as_ref().map_or("", |(_, text)| text), &mut reporter);
+    let overrides = overrides::apply(inputs, &mut document, &mut reporter);
+    let syntax_is_right = reporter.is_empty();
+    let config = document.deserialize(overrides, &mut reporter);
+    // After a syntax error whole sections may be missing, and what is said about them would be noise.
+    if syntax_is_right {
+        let errors = config.check();
+        errors.into_iter().for_each(|error| reporter.add_check(&document, error));
+    }
+    Loaded { config, mistakes: reporter.finish() }
+}

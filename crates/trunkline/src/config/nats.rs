@@ -1,0 +1,112 @@
+//! The `[nats]` section: how to reach the cluster's NATS, and how many copies its streams keep.
+
+use std::path::PathBuf;
+
+use gateway::config::ConfigError;
+use serde::{Deserialize, Serialize};
+use telemetry::Secret;
+
+/// Flat on purpose: each key can be set by one environment variable. At most one way to log in is given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// `nats://host:port` or `tls://host:port` of one or more servers of the same cluster.
+    pub servers: Vec<String>,
+    /// Copies of each stream: 1, 3 or 5. With 3 an acknowledged message survives the loss of a server.
+    pub replicas: usize,
+    pub user: Option<String>,
+    pub password: Option<Secret<String>>,
+    pub token: Option<Secret<String>>,
+    /// The seed of a user nkey (`SU…`).
+    pub nkey_seed: Option<Secret<String>>,
+    /// A `.creds` file; read again at every connect, so it may rotate.
+    pub creds_file: Option<PathBuf>,
+    pub tls: NatsTls,
+    /// Longest time an outgoing message waits for company, and the size that does not wait.
+    pub flush_delay_ms: u64,
+    pub flush_bytes: usize,
+    /// Outgoing bytes held while NATS is slow or away.
+    pub max_pending_bytes: usize,
+    /// Received bytes that wait for this process.
+    pub max_feed_bytes: usize,
+    pub connect_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsTls {
+    /// Refuse servers without TLS.
+    pub required: bool,
+    /// TLS before the server's greeting (`handshake_first` in the server's configuration).
+    pub first: bool,
+    /// Authorities to trust instead of the system's, in PEM form.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate and key in PEM form; both or none.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            replicas: 1,
+            user: None,
+            password: None,
+            token: None,
+            nkey_seed: None,
+            creds_file: None,
+            tls: NatsTls::default(),
+            flush_delay_ms: 2,
+            flush_bytes: 16 * 1024,
+            max_pending_bytes: 64 << 20,
+            max_feed_bytes: 64 << 20,
+            connect_timeout_ms: 2_000,
+            request_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl NatsConfig {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
+        let mut refuse =
+            |key: &str, message: String| errors.push(ConfigError::new(format!("nats.{key}"), message));
+        if self.servers.is_empty() {
+            refuse("servers", "name at least one server".to_owned());
+        }
+        for server in self.servers.iter().filter(|server| !is_server(server)) {
+            refuse("servers", format!("`{server}` is no address: write nats://host:port or tls://host:port"));
+        }
+        if ![1, 3, 5].contains(&self.replicas) {
+            refuse("replicas", "must be 1, 3 or 5".to_owned());
+        }
+        if self.user.is_some() != self.password.is_some() {
+            refuse("user", "give user and password together".to_owned());
+        }
+        let logins =
+            [self.user.is_some(), self.token.is_some(), self.nkey_seed.is_some(), self.creds_file.is_some()];
+        if logins.into_iter().filter(|given| *given).count() > 1 {
+            refuse("user", "give only one of user, token, nkey_seed and creds_file".to_owned());
+        }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            refuse("tls.cert_file", "give cert_file and key_file together".to_owned());
+        }
+        for (key, file) in [
+            ("creds_file", &self.creds_file),
+            ("tls.ca_file", &self.tls.ca_file),
+            ("tls.cert_file", &self.tls.cert_file),
+            ("tls.key_file", &self.tls.key_file),
+        ] {
+            if let Some(Err(error)) = file.as_ref().map(std::fs::File::open) {
+                refuse(key, format!("cannot be read: {error}"));
+            }
+        }
+    }
+}
+
+/// A scheme the bus speaks, and a host. A user and password in the address would end up in logs.
+fn is_server(address: &str) -> bool {
+    let rest = address.strip_prefix("nats://").or_else(|| address.strip_prefix("tls://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '/', ' ']))
+}

@@ -1,0 +1,35 @@
+//! How a command fails, and what the shell is told: 2 for mistakes in the configuration, 1 for anything else.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{Mistake, print_mistakes};
+
+/// A command cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the configuration has mistakes")]
+    Configuration(Vec<Mistake>),
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Token(#[from] jsonwebtoken::errors::Error),
+}
+
+impl Failure {
+    /// Tells the operator on standard error.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Configuration(mistakes) => {
+                print_mistakes(mistakes);
+                ExitCode::from(2)
+            }
+            other => {
+                eprintln!("trunkline: {other}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
