@@ -1,15 +1,42 @@
-//! bus
-mod api_sketch;
+//! The one crate that speaks NATS.
+//!
+//! Two connections per process: the *lean* one carries all room traffic (durable and ephemeral publishes, subscriptions, the
+//! room feed) on one socket in the server's order; async-nats does the rest (streams, reads, KV watches, node messages). It owns
+//! reconnects, retries inside deadlines, coalescing, and drop counting; it refuses subjects that would break the
+//! connection. What a message means is not its business. Start at [`Bus`].
+
+mod append;
+mod bus;
 pub mod child;
+mod client;
 mod config;
 mod error;
-#[allow(dead_code)]
+mod feed;
+pub mod kv;
+mod lean;
+mod link;
 mod metrics;
+mod node;
+mod outbox;
+mod read;
+mod stream;
+mod time;
 mod types;
 mod version;
 pub mod wire;
-pub use api_sketch::{Bus, Feed, KvWatch, NodeInbox};
-pub use config::{Auth, BusConfig, Secret, TlsConfig};
-pub use error::{AppendError, BusError, ConnectError, PublishError, ReadError};
-pub use types::*;
-pub use wire::{header_lines, header_value};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use self::bus::Bus;
+pub use self::config::{Auth, BusConfig, Secret, TlsConfig};
+pub use self::error::{AppendError, BusError, ConnectError, PublishError, ReadError};
+pub use self::feed::Feed;
+pub use self::kv::KvWatch;
+pub use self::node::NodeInbox;
+pub use self::types::*;
+pub use self::wire::{header_lines, header_value};
+
+/// A lock whose holder panicked still guards data that every method leaves whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

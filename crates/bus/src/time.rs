@@ -1,0 +1,47 @@
+//! Times as the server writes them: RFC 3339 in UTC, with up to nine digits of a second's fraction.
+
+/// Milliseconds since the Unix epoch; `None` if the text is something else or before 1970.
+pub(crate) fn parse_rfc3339_ms(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let rest = text.get(19..)?.strip_suffix('Z')?;
+    let millis = match rest.strip_prefix('.') {
+        Some(fraction) => format!("{fraction:0<3}").get(..3)?.parse().ok()?,
+        None => 0,
+    };
+    let days = days_since_1970(year, month, day)?;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis)
+}
+
+/// The year is counted from March, so that the leap day is its last one.
+fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year < 1970 {
+        return None;
+    }
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    let days = year * 365 + leap_days + (153 * month + 2) / 5 + day - 1;
+    // Days from the 1st of March of year 0 to 1970-01-01.
+    days.checked_sub(719_468)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_times_are_read() {
+        let cases = [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:00:00.5Z", Some(951_825_600_500)),
+            ("2025-11-20T12:34:56.123456789Z", Some(1_763_642_096_123)),
+            ("0001-01-01T00:00:00Z", None),
+            ("2025-11-20", None),
+            ("yesterday", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_rfc3339_ms(text), expected, "{text}");
+        }
+    }
+}
