@@ -56,8 +56,8 @@ pub enum MoveOwnerInput {
         ticket: u64,
         rooms: Bytes,
     },
-    /// The barrier is passed and the session is frozen (answer to `Freeze`). `tails`: commands still running, each of
-    /// which sends one `Tail`.
+    /// The barrier is passed and the session is frozen (answer to `Freeze`); no `ExtendDone` is awaited. `tails`:
+    /// commands still running, each of which sends one `Tail`.
     Frozen {
         key: MoveKey,
         state: Bytes,
@@ -103,7 +103,9 @@ pub enum MoveOwnerOutput {
         key: MoveKey,
         ticket: u64,
     },
-    /// Pass the barrier, freeze, answer with `Frozen`. From here on polls get 400 and the session is never used again.
+    /// Start no more joins; wait for `ExtendDone` of those announced (a message of their room between the barrier and the
+    /// taker's subscription would be lost); pass the barrier, freeze, answer with `Frozen`. From here on polls get 400 and
+    /// the session is never used again.
     Freeze {
         key: MoveKey,
         sid: Sid,
@@ -130,6 +132,8 @@ pub enum CloseReason {
     NoTaker,
     #[error("the hand-over was not confirmed in time")]
     Unconfirmed,
+    #[error("the session froze while joins waited for the taker")]
+    JoinsUnderWay,
     #[error("the session ended during its hand-over")]
     SessionEnded,
     #[error("the state is too large to hand over")]
@@ -155,7 +159,7 @@ enum Phase {
     },
     /// The session was told to freeze.
     Freezing,
-    /// The session is frozen; its state goes out once the taker has confirmed all rooms that were joined before.
+    /// The session is frozen and its state is under way.
     Frozen {
         chunks: Chunks,
         tails: Tails,
@@ -226,7 +230,7 @@ impl MoveOwner {
         }
         match msg {
             MoveAsk::Reserve { .. } => self.reserve_again(&key),
-            MoveAsk::Extended { seq } => self.extended(now, &key, seq),
+            MoveAsk::Extended { seq } => self.extended(&key, seq),
             MoveAsk::Release => self.end(now, &key, CloseReason::Abandoned),
             MoveAsk::Take => self.take(now, &key),
             MoveAsk::Got { chunk } => self.got(now, &key, chunk),
@@ -313,12 +317,12 @@ impl MoveOwner {
         self.arm(&key);
     }
 
-    fn extended(&mut self, now: Millis, key: &MoveKey, seq: u32) {
+    fn extended(&mut self, key: &MoveKey, seq: u32) {
         let Some(mv) = self.moves.get_mut(key) else { return };
         let Some(extend) = mv.extends.remove(&seq) else { return };
         let (key, ticket) = (key.clone(), extend.ticket);
-        self.outputs.push_back(MoveOwnerOutput::ExtendDone { key: key.clone(), ticket });
-        self.send_state(now, &key);
+        self.arm(&key);
+        self.outputs.push_back(MoveOwnerOutput::ExtendDone { key, ticket });
     }
 
     fn take(&mut self, now: Millis, key: &MoveKey) {
@@ -334,7 +338,12 @@ impl MoveOwner {
     }
 
     fn frozen(&mut self, now: Millis, key: &MoveKey, state: &Bytes, tails: u32) {
-        let Some(Move { phase: phase @ Phase::Freezing, .. }) = self.moves.get_mut(key) else { return };
+        let Some(Move { phase: phase @ Phase::Freezing, extends, .. }) = self.moves.get_mut(key) else {
+            return;
+        };
+        if !extends.is_empty() {
+            return self.end(now, key, CloseReason::JoinsUnderWay);
+        }
         let Some(chunks) = parts::cut(state, CHUNK_BYTES) else {
             return self.end(now, key, CloseReason::TooLarge);
         };
@@ -343,9 +352,7 @@ impl MoveOwner {
     }
 
     fn send_state(&mut self, now: Millis, key: &MoveKey) {
-        if let Some(Move { phase: Phase::Frozen { chunks, tails }, extends, .. }) = self.moves.get_mut(key)
-            && extends.is_empty()
-        {
+        if let Some(Move { phase: Phase::Frozen { chunks, tails }, .. }) = self.moves.get_mut(key) {
             let fresh = chunks.fresh(now, tails.expected());
             self.send_all(key, fresh);
         }

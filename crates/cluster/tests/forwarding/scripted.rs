@@ -161,3 +161,22 @@ fn an_unknown_session_is_answered_with_code_1() {
     let ForwardReply::Answer { status: 400, bytes, .. } = msg else { panic!("{msg:?}") };
     assert_eq!(bytes, r#"{"code":1,"message":"Session ID unknown"}"#);
 }
+
+#[test]
+fn a_written_answer_is_confirmed_at_once_and_again_when_doubled() {
+    let mut forwarder = Forwarder::new(ForwardLimits::default());
+    start(&mut forwarder, 1, Ask::Get);
+    let (content, bytes) = (Arc::from("text/plain"), Bytes::from_static(b"6"));
+    let msg = ForwardReply::Answer { part: 0, parts: 1, status: 200, content, bytes };
+    let again = ForwarderInput::Message { from: node("b"), req: 1, msg };
+    let says = |msg| ForwarderOutput::Send { to: node("b"), msg: NodeMessage::ForwardAsk { req: 1, msg } };
+    forwarder.handle(10, again.clone());
+    assert_eq!(forwarder.poll_output(), Some(ForwarderOutput::Answer { req: 1, answer: answer(b"6") }));
+    forwarder.handle(20, again.clone());
+    assert_eq!(forwarder.poll_output(), Some(says(ForwardAsk::Writing)));
+    forwarder.handle(30, ForwarderInput::Written { req: 1 });
+    assert_eq!(forwarder.poll_output(), Some(says(ForwardAsk::Wrote)));
+    forwarder.handle(40, again);
+    assert_eq!(forwarder.poll_output(), Some(says(ForwardAsk::Wrote)));
+    assert_eq!(forwarder.poll_output(), None);
+}
