@@ -60,7 +60,7 @@ impl Bus {
             .await
             .map_err(|error| ConnectError::Unreachable { addresses: shown, reason: error })?;
         let shared = Shared::new(config, metrics, &link.info);
-        let room_task = tokio::spawn(lean::run(Arc::clone(&shared), link, addresses));
+        let room_task = lean::start(&shared, link, addresses);
         Ok(Bus { inner: Arc::new(Inner { shared, client, node: OnceLock::new(), room_task }) })
     }
 
@@ -76,8 +76,9 @@ impl Bus {
 
     /// Stores a message and returns its stream sequence.
     ///
-    /// The message is queued during the call, so calls keep their order; the future only waits for the ack. It retries
-    /// inside `deadline` without storing the message twice. Dropping the future does not unsend.
+    /// The message is queued during the call, so calls keep their order; the future waits for the ack, and retries inside
+    /// `deadline` without storing the message twice. Retries need the future to be polled: await pipelined appends together,
+    /// not one after the other. Dropping the future does not unsend.
     pub fn append(
         &self,
         message: Append,

@@ -1,7 +1,7 @@
 //! The lean connection: all room traffic of a process on one socket, in the server's order.
 //!
 //! Owns the task that connects, reads and writes, the acks of durable publishes, the echo rounds and the feed. Handles
-//! from any thread put frames into the [`Outbox`]; nothing here waits for a caller. Start at [`run`].
+//! from any thread put frames into the [`Outbox`]; nothing here waits for a caller. Start at [`start`].
 
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
@@ -97,17 +98,20 @@ enum Ended {
     Server(String),
 }
 
-/// Keeps the connection for as long as the task lives.
-pub(crate) async fn run(shared: Arc<Shared>, mut link: Link, mut addresses: Addresses) {
-    let mut first = true;
+/// Keeps the connection for as long as the returned task lives. The first one is usable when this returns.
+pub(crate) fn start(shared: &Arc<Shared>, link: Link, addresses: Addresses) -> JoinHandle<()> {
+    shared.attach(&link.info, true);
+    tokio::spawn(run(Arc::clone(shared), link, addresses))
+}
+
+async fn run(shared: Arc<Shared>, mut link: Link, mut addresses: Addresses) {
     loop {
         addresses.discover(&link.info);
-        shared.attach(&link.info, first);
         let ended = session(&shared, link).await;
         tracing::warn!(reason = %ended, "the room connection to NATS is lost");
         shared.detach();
-        first = false;
         link = reconnect(&shared, &addresses).await;
+        shared.attach(&link.info, false);
     }
 }
 

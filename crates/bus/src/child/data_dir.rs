@@ -64,8 +64,8 @@ impl DataDir {
     }
 
     pub(super) fn write_config(&self, options: &ChildOptions) -> Result<(), ChildError> {
-        let store = self.path.join("jetstream");
-        let mut text = format!("jetstream {{ store_dir: {:?} }}\n", store.display().to_string());
+        // The server makes the directory `jetstream` in it.
+        let mut text = format!("jetstream {{ store_dir: {:?} }}\n", self.path.display().to_string());
         if let Some(bytes) = options.max_payload {
             // nats-server refuses a max_payload above max_pending, which is 64 MiB.
             text.push_str(&format!("max_payload: {bytes}\n"));
