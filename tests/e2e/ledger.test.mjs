@@ -66,6 +66,7 @@ describe("the ledger balances", () => {
       await member(ledger, socket, name, ROOM);
       await chatter(ledger, socket, name, ROOM, 300, 8);
     }));
+    steady.catch(() => {}); // awaited below
     for (let wave = 0; wave < 6; wave += 1) {
       await Promise.all(Array.from({ length: 8 }, async (_, i) => {
         const name = `w${wave}-${i}`;
@@ -124,6 +125,7 @@ describe("the ledger balances", () => {
     const before = moving.map((socket) => socket.id);
     assert.ok((await cluster.metric("trunkline_sessions", [leaver])) > 0);
     const talk = Promise.all(stay.map((socket, i) => chatter(ledger, socket, `stay-${i}`, ROOM, 150, 10)));
+    talk.catch(() => {}); // awaited below
     await elapse(200);
     assert.equal(await leaver.process.stop("SIGTERM", 15_000), 0, leaver.process.log());
     await until(() => moving.every((socket) => socket.connected), 10_000);

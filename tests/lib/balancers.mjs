@@ -2,6 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "./ports.mjs";
@@ -55,11 +56,19 @@ ${servers}
   return { url: `http://127.0.0.1:${port}`, stop: async () => { await child.stop("SIGKILL"); rmSync(dir, { recursive: true }); } };
 }
 
-/** haproxy says nothing when it is ready. */
+/** haproxy says nothing when it is ready: it is, once its port takes a connection. */
 async function answers(port, child) {
   for (let tries = 0; tries < 250 && !child.ended; tries += 1) {
-    if (await fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false)) return;
+    if (await takesConnections(port)) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error(`haproxy does not answer\n${child.log()}`);
+}
+
+function takesConnections(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => { socket.destroy(); resolve(true); });
+    socket.on("error", () => resolve(false));
+  });
 }
