@@ -19,22 +19,28 @@ export function haproxyInstalled() {
   }
 }
 
-/** Resolves with `{ url, stop }`. `seed` replaces the round robin by a fixed random sequence. */
-export async function startBalancer(backends, { kind = "testkit", seed } = {}) {
-  return kind === "haproxy" ? startHaproxy(backends) : startTestkit(backends, seed);
+/**
+ * Resolves with `{ url, stop }`. `seed` replaces the round robin by a fixed random sequence, `listen` the free port.
+ *
+ * @param {string[]} backends addresses of the nodes
+ * @param {{ kind?: "testkit"|"haproxy", seed?: number, listen?: string[] }} [options]
+ */
+export async function startBalancer(backends, { kind = "testkit", seed, listen = ["127.0.0.1:0"] } = {}) {
+  return kind === "haproxy" ? startHaproxy(backends, listen) : startTestkit(backends, listen, seed);
 }
 
-async function startTestkit(backends, seed) {
-  const args = ["balancer", ...backends.flatMap((addr) => ["--backend", addr])];
+async function startTestkit(backends, listen, seed) {
+  const args = ["balancer", ...listen.flatMap((addr) => ["--listen", addr]), ...backends.flatMap((addr) => ["--backend", addr])];
   if (seed !== undefined) args.push("--seed", String(seed));
   const child = new Process("balancer", TESTKIT, args);
   const [, addr] = await child.line(/^listening (\S+)$/);
   return { url: `http://${addr}`, stop: () => child.stop() };
 }
 
-async function startHaproxy(backends) {
+async function startHaproxy(backends, listen) {
   const dir = mkdtempSync(join(tmpdir(), "trunkline-haproxy-"));
-  const port = await freePort();
+  const port = Number(listen[0].split(":").at(-1)) || (await freePort());
+  const binds = listen.map((addr) => `  bind ${addr.replace(/:\d+$/, `:${port}`)}`).join("\n");
   const servers = backends.map((addr, i) => `  server s${i} ${addr}`).join("\n");
   writeFileSync(join(dir, "haproxy.cfg"), `defaults
   mode http
@@ -45,7 +51,7 @@ async function startHaproxy(backends) {
   option http-server-close
   option abortonclose
 frontend front
-  bind 127.0.0.1:${port}
+${binds}
   default_backend nodes
 backend nodes
   balance roundrobin

@@ -19,18 +19,20 @@ export class Cluster {
    * @param {number[]} [options.natsOf] index of the nats-server each node talks to; default: all of them
    * @param {"none"|"testkit"|"haproxy"} [options.balancer]
    * @param {number} [options.seed] of testkit's balancer
+   * @param {string[]} [options.listen] where clients connect; default: a free port
    */
-  static async start({ config, nodes = 1, nats = 1, natsOf, balancer = "none", seed }) {
+  static async start({ config, nodes = 1, nats = 1, natsOf, balancer = "none", seed, listen }) {
     const cluster = new Cluster();
     try {
       cluster.config = config;
       cluster.dir = mkdtempSync(join(tmpdir(), "trunkline-test-"));
       cluster.nats = await Nats.start(nats);
       cluster.nodes = [];
+      cluster.listen = balancer === "none" && listen ? listen : ["127.0.0.1:0"];
       // One after the other: the first creates the streams.
       for (let i = 0; i < nodes; i += 1) await cluster.add(natsOf?.[i]);
       if (balancer !== "none") {
-        cluster.balancer = await startBalancer(cluster.nodes.map((node) => node.addr), { kind: balancer, seed });
+        cluster.balancer = await startBalancer(cluster.nodes.map((node) => node.addr), { kind: balancer, seed, listen });
       }
       return cluster;
     } catch (error) {
@@ -50,7 +52,7 @@ export class Cluster {
     const admin = `127.0.0.1:${await freePort()}`;
     const servers = natsIndex === undefined ? this.nats.servers : [this.nats.servers[natsIndex]];
     const file = join(this.dir, `${name}.toml`);
-    writeFileSync(file, located(this.config, { admin, servers }));
+    writeFileSync(file, located(this.config, { listen: this.listen, admin, servers }));
     const child = new Process(name, TRUNKLINE, ["gateway", "--config", file], { env: cleanEnv() });
     const node = { name, admin, process: child };
     this.nodes.push(node);
@@ -80,9 +82,8 @@ export class Cluster {
 }
 
 /** The configuration with this run's addresses in place of its own. */
-function located(config, { admin, servers }) {
-  const lines = { listen: `["127.0.0.1:0"]`, admin: `"${admin}"`, servers: JSON.stringify(servers) };
-  return config.replace(/^(listen|admin|servers) = .*$/gm, (_, key) => `${key} = ${lines[key]}`);
+function located(config, values) {
+  return config.replace(/^(listen|admin|servers) = .*$/gm, (_, key) => `${key} = ${JSON.stringify(values[key])}`);
 }
 
 /** The environment without what would override the file. */

@@ -22,7 +22,8 @@ function topologies() {
   };
 }
 
-function configOf(profile) {
+/** The configuration of a row of the conformance table. */
+export function configOf(profile) {
   return readFileSync(new URL(`../conformance/${profile}.toml`, import.meta.url), "utf8");
 }
 
