@@ -74,7 +74,8 @@ pub enum TakerOutput {
         mv: u64,
     },
     /// Build the session from the state, drop buffered messages it has seen, deliver the rest, then what the client
-    /// sent after `5`; then say `Installed`. `tails` results will follow as `Tail`.
+    /// sent after `5`; then say `Installed`. `tails` results will follow as `Tail`. This node's feed may be behind the
+    /// owner's: what it still reads up to the owner's freeze barrier must be compared with the state too.
     Install {
         mv: u64,
         state: Bytes,

@@ -151,12 +151,13 @@ pub fn node(name: &str) -> NodeId {
     Arc::from(name)
 }
 
-/// Runs `world` for many seeds (`SEED=n` runs one) and names the seed that fails.
+/// Runs `world` for seeds 0 to `count` (`SEED=n`: that one; `SEEDS=n`: n times as many) and names the seed that fails.
 pub fn seeds(count: u64, world: impl Fn(u64)) {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SEED") {
         return world(seed);
     }
-    for seed in 0..count {
+    for seed in 0..count * number("SEEDS").unwrap_or(1) {
         let run = std::panic::AssertUnwindSafe(|| world(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("failed with SEED={seed}");
