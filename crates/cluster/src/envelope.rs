@@ -64,10 +64,13 @@ pub enum EnvelopeError {
 impl<'a> Envelope<'a> {
     /// Version byte and msgpack map.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(96 + self.tail.len() + self.attachments.iter().map(|a| a.len() + 5).sum::<usize>());
+        let mut out = Vec::with_capacity(
+            96 + self.tail.len() + self.attachments.iter().map(|a| a.len() + 5).sum::<usize>(),
+        );
         out.push(VERSION);
-        let mut serializer =
-            rmp_serde::Serializer::new(&mut out).with_struct_map().with_bytes(rmp_serde::config::BytesMode::ForceAll);
+        let mut serializer = rmp_serde::Serializer::new(&mut out)
+            .with_struct_map()
+            .with_bytes(rmp_serde::config::BytesMode::ForceAll);
         self.serialize(&mut serializer).expect("strings and bytes always encode into memory");
         out.into()
     }

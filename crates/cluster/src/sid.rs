@@ -75,6 +75,12 @@ pub struct SidAddress {
     pub shard: u8,
 }
 
+impl std::fmt::Debug for SidKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SidKey(<redacted>)")
+    }
+}
+
 impl SidKey {
     pub fn new(key: [u8; 32]) -> Self {
         Self(key)

@@ -185,6 +185,16 @@ pub fn event_stream_name(app: &str) -> String {
     format!("TL_{}_events", escape_token(app))
 }
 
+/// A node's marker in an application's event stream. `=m` begins no escaped id, so a marker is no room's event.
+pub fn marker(app: &str, node: &str, unix_ms: u64, id: &str) -> String {
+    format!("tl.{}.u.=m{node}.{}.{id}", escape_token(app), slot_of(unix_ms))
+}
+
+/// Where the copies of a node's markers arrive.
+pub fn marker_copy(app: &str, node: &str) -> String {
+    format!("tl.{}.room.=m{node}.d", escape_token(app))
+}
+
 /// Splits `tl.<app>.room.<room>.<class>` into application token, room token and class.
 pub fn parse_room(subject: &str) -> Option<(&str, &str, RoomClass)> {
     let mut tokens = subject.split('.');

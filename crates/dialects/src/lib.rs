@@ -18,8 +18,6 @@ pub use conformance::{Conformance, Profile};
 pub use payload::Inbound;
 pub use telehealth::Telehealth;
 
-use std::borrow::Cow;
-
 use domain::{ChatLimits, Identity};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -68,17 +66,6 @@ pub enum TokenFailure {
     Expired,
 }
 
-/// Where a token may stand, in the order of preference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenSource {
-    /// A field of the CONNECT payload.
-    ConnectField(Cow<'static, str>),
-    /// `Authorization: Bearer …`.
-    Bearer,
-    Header(Cow<'static, str>),
-    Cookie(Cow<'static, str>),
-}
-
 /// Which protocol layer an application's clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
@@ -111,14 +98,6 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.has_namespace(namespace),
             Self::Conformance(it) => it.has_namespace(namespace),
-        }
-    }
-
-    /// Empty: this application asks for no token.
-    pub fn token_sources(&self) -> Vec<TokenSource> {
-        match self {
-            Self::Telehealth(it) => it.token_sources(),
-            Self::Conformance(_) => Vec::new(),
         }
     }
 

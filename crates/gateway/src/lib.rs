@@ -1,4 +1,20 @@
 //! The edge: accepts HTTP and WebSocket, authenticates, owns sessions (each pinned to a core), executes commands, drains.
+//!
+//! Start at [`Gateway::start`]: it wires everything. `http` takes requests, `shard` owns sessions, `node` is the rooms' side
+//! towards the bus, `peers` talks with other nodes about single sessions.
 
+mod app;
 pub mod auth;
+mod clock;
 pub mod config;
+mod gateway;
+mod http;
+mod lease;
+mod link;
+mod metrics;
+mod node;
+mod peers;
+mod roster;
+mod shard;
+
+pub use gateway::{Deps, Gateway, RunningGateway, StartError};

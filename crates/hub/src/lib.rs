@@ -2,8 +2,10 @@
 //!
 //! Pure: the caller writes. Start at [`Hub::deliver`]; the bytes are made in [`Frames::prepare`].
 
+mod broadcast;
 mod frames;
 mod rooms;
 
+pub use broadcast::{Broadcast, Order};
 pub use frames::{Frames, ws_frame_into};
 pub use rooms::{Delivery, Hub, JoinOutcome, RoomKey, SocketIx};

@@ -21,6 +21,10 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run one gateway node of a cluster.
+    Gateway(ConfigArguments),
+    /// Run two nodes and a private nats-server in one process, with a key and a token to try.
+    Dev(DevArguments),
     /// Make and look at the tokens clients log in with.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -57,6 +61,15 @@ pub struct ConfigArguments {
     /// The log filter, like `info` or `info,gateway=debug`.
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DevArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Where the nats-server's store and the development key are kept.
+    #[arg(long, value_name = "DIRECTORY", default_value = ".trunkline")]
+    pub data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

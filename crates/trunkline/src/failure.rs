@@ -1,5 +1,6 @@
 //! How a command fails, and what the shell is told: 2 for mistakes in the configuration, 1 for anything else.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +15,18 @@ pub enum Failure {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Usage(String),
+    #[error("cannot listen on {addr}: {source}")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+    #[error("cannot use {path}: {source}")]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error("the operating system refused a runtime or signal handler: {0}")]
+    Runtime(std::io::Error),
+    #[error(transparent)]
+    Log(#[from] telemetry::log::LogError),
+    #[error(transparent)]
+    Nats(#[from] bus::child::ChildError),
+    #[error(transparent)]
+    Gateway(#[from] gateway::StartError),
     #[error(transparent)]
     Token(#[from] jsonwebtoken::errors::Error),
 }

@@ -3,7 +3,11 @@
 mod arguments;
 mod check_config;
 mod config;
+mod dev;
 mod failure;
+mod gateway_command;
+mod node;
+mod signals;
 mod token;
 
 use std::process::ExitCode;
@@ -13,6 +17,8 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Gateway(config) => gateway_command::run(&config),
+        Command::Dev(dev) => dev::run(&dev),
         Command::CheckConfig(config) => check_config::run(&config),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
         Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),

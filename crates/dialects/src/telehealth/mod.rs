@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Action, Actions, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Refusal, Socket, TokenFailure,
-    TokenSource,
 };
 use rooms::Room;
 
@@ -49,10 +48,6 @@ impl Telehealth {
 
     pub(crate) fn chat_limits(&self) -> ChatLimits {
         self.limits
-    }
-
-    pub(crate) fn token_sources(&self) -> Vec<TokenSource> {
-        vec![TokenSource::ConnectField(Cow::Borrowed("token")), TokenSource::Bearer]
     }
 
     /// Clients compare the two messages word for word; `data.code` tells the cases apart.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bus::{Auth, BusConfig, TlsConfig};
 use gateway::config::ConfigError;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
@@ -69,6 +70,41 @@ impl Default for NatsConfig {
 }
 
 impl NatsConfig {
+    /// The settings of the connection.
+    pub fn bus(&self) -> BusConfig {
+        BusConfig {
+            servers: self.servers.clone(),
+            auth: self.auth(),
+            tls: TlsConfig {
+                required: self.tls.required,
+                first: self.tls.first,
+                ca_file: self.tls.ca_file.clone(),
+                cert_file: self.tls.cert_file.clone(),
+                key_file: self.tls.key_file.clone(),
+            },
+            connect_timeout_ms: self.connect_timeout_ms,
+            request_timeout_ms: self.request_timeout_ms,
+            flush_delay_ms: self.flush_delay_ms,
+            flush_bytes: self.flush_bytes,
+            max_pending_bytes: self.max_pending_bytes,
+            max_feed_bytes: self.max_feed_bytes,
+            ..BusConfig::default()
+        }
+    }
+
+    fn auth(&self) -> Auth {
+        let secret = |secret: &Secret<String>| bus::Secret::new(secret.expose());
+        match (&self.user, &self.password, &self.token, &self.nkey_seed, &self.creds_file) {
+            (Some(user), Some(password), ..) => {
+                Auth::UserPassword { user: user.clone(), password: secret(password) }
+            }
+            (_, _, Some(token), ..) => Auth::Token { token: secret(token) },
+            (_, _, _, Some(seed), _) => Auth::NkeySeed { seed: secret(seed) },
+            (_, _, _, _, Some(path)) => Auth::CredsFile { path: path.clone() },
+            _ => Auth::None,
+        }
+    }
+
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         let mut refuse =
             |key: &str, message: String| errors.push(ConfigError::new(format!("nats.{key}"), message));

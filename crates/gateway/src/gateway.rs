@@ -1,0 +1,318 @@
+//! Starting and stopping a node: one function wires everything, one drains it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bus::{AppendError, BucketSpec, Bus, BusConfig, BusError, ConnectError};
+use bytes::Bytes;
+use cluster::sid::{NodeId, SidKey};
+use rand::RngExt;
+use telemetry::Readiness;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{ConfigError, GatewayConfig};
+use crate::lease::{self, Lease};
+use crate::metrics::Metrics;
+use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
+use crate::{http, node, peers};
+
+/// Sessions that a drain closes at once per shard, and the pause between two such batches (jittered).
+const DRAIN_BATCH: usize = 50;
+const DRAIN_PAUSE_MS: std::ops::Range<u64> = 20..60;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration has mistakes")]
+    Config(Vec<ConfigError>),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("preparing NATS failed: {0}")]
+    Bus(#[from] BusError),
+    #[error("the cluster's session key could not be shared: {0}")]
+    SidKey(String),
+    #[error("{address} cannot be listened on: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("metrics could not be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What a node is given by its process.
+#[derive(Debug)]
+pub struct Deps {
+    pub bus: BusConfig,
+    /// Replicas of the streams and buckets that are created.
+    pub replicas: usize,
+    pub registry: prometheus::Registry,
+    pub readiness: Readiness,
+}
+
+/// A gateway node, before it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway;
+
+/// A running node.
+#[derive(Debug)]
+pub struct RunningGateway {
+    id: NodeId,
+    /// Application names and the addresses that serve them.
+    pub addrs: Vec<(String, SocketAddr)>,
+    shards: Vec<ShardHandle>,
+    stop_accepting: watch::Sender<bool>,
+    readiness: Readiness,
+    lease: Lease,
+    drain_s: u64,
+}
+
+impl Gateway {
+    /// Connects to NATS, creates what is missing there, listens and serves. Runs its bus tasks on the calling runtime, which
+    /// must stay alive, and its sessions on threads of their own.
+    ///
+    /// # Errors
+    /// Everything that keeps the node from serving; nothing is left running then.
+    pub async fn start(config: GatewayConfig, deps: Deps) -> Result<RunningGateway, StartError> {
+        let Deps { bus: bus_config, replicas, registry, readiness } = deps;
+        let apps: Arc<[App]> = App::build_all(&config).map_err(StartError::Config)?.into();
+        let listeners = listen(&config).await?;
+        let bus = Bus::connect(bus_config, &registry).await?;
+        let key = prepare(&bus, &apps, replicas).await?;
+        let id = NodeId::from_random(rand::random());
+        let (lease, nodes) = lease::start(&bus, id, replicas, readiness.clone()).await?;
+        let clock = Clock::start();
+        let metrics = Metrics::register(&registry)?;
+        let threads = threads(&config);
+        let (handles, feeds, inboxes) = channels(threads);
+        let feed = bus.feed().expect("this bus was connected above and its feed not taken");
+        let node = node::spawn(node::Parts {
+            id,
+            bus: bus.clone(),
+            feed,
+            apps: apps.clone(),
+            shards: feeds,
+            clock,
+            metrics: metrics.clone(),
+            nodes: nodes.clone(),
+        })?;
+        let (peers, inputs) = peers::channel();
+        let inbox = bus.node_inbox(id.as_str()).await?;
+        let shared = Arc::new(Shared {
+            id,
+            key: key.clone(),
+            open: apps.iter().map(|_| AtomicUsize::new(0)).collect(),
+            apps,
+            clock,
+            metrics: metrics.clone(),
+            bus: bus.clone(),
+            node,
+            peers,
+            nodes,
+        });
+        let parts = peers::Parts { bus, inbox, key, shards: handles.clone(), clock, metrics };
+        tokio::spawn(peers::run(parts, inputs));
+        let served: Vec<Vec<u16>> = listeners.iter().map(|listener| listener.apps.clone()).collect();
+        for (handle, inbox) in handles.iter().zip(inboxes) {
+            spawn_shard(&config, &served, handle.clone(), handles.clone(), shared.clone(), inbox)
+                .map_err(StartError::Thread)?;
+        }
+        let (stop_accepting, stopped) = watch::channel(false);
+        let mut addresses = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let names = listener.apps.iter().map(|app| shared.app(*app).name().to_owned());
+            addresses.extend(names.map(|name| (name, listener.address)));
+            tokio::spawn(accept(listener.socket, index, handles.clone(), stopped.clone()));
+        }
+        readiness.ready("listeners");
+        tokio::spawn(watch_bus(shared.bus.clone(), readiness.clone()));
+        Ok(RunningGateway {
+            id,
+            addrs: addresses,
+            shards: handles,
+            stop_accepting,
+            readiness,
+            lease,
+            drain_s: config.node.drain_s,
+        })
+    }
+}
+
+impl RunningGateway {
+    /// The node's id on the bus.
+    pub fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// Leaves in order: not ready, no new connections, transports closed in jittered batches so that clients come back
+    /// elsewhere one by one, the rest cut at the deadline, the lease given up.
+    pub async fn drain(self) {
+        self.readiness.not_ready("listeners", "draining");
+        // The accept loops end with their runtime when this fails.
+        let _ = self.stop_accepting.send(true);
+        let deadline = Instant::now() + Duration::from_secs(self.drain_s);
+        let mut left = self.close_batch(DRAIN_BATCH).await;
+        tracing::info!(sessions = left, "draining");
+        while left > 0 && Instant::now() < deadline {
+            let pause_ms = rand::rng().random_range(DRAIN_PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            left = self.close_batch(DRAIN_BATCH).await;
+        }
+        if left > 0 {
+            tracing::warn!(sessions = left, "the drain's deadline has passed, cutting off");
+        }
+        for shard in &self.shards {
+            shard.control(Control::CutOff);
+        }
+        self.lease.give_up().await;
+    }
+
+    async fn close_batch(&self, batch: usize) -> usize {
+        let mut left = 0;
+        for shard in &self.shards {
+            let (done, count) = oneshot::channel();
+            shard.control(Control::Drain { batch, done });
+            left += count.await.unwrap_or(0);
+        }
+        left
+    }
+}
+
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    apps: Vec<u16>,
+}
+
+/// One socket per address; applications that share an address share it. Port 0 is one free port for each application list.
+async fn listen(config: &GatewayConfig) -> Result<Vec<Listener>, StartError> {
+    let mut by_address: BTreeMap<SocketAddr, Vec<u16>> = BTreeMap::new();
+    for (ix, app) in config.app.iter().enumerate() {
+        for address in config.listen_of(app) {
+            by_address.entry(*address).or_default().push(u16::try_from(ix).unwrap_or(u16::MAX));
+        }
+    }
+    let mut listeners = Vec::new();
+    for (address, apps) in by_address {
+        let failed = |error| StartError::Listen { address, error };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        listeners.push(Listener { socket, address, apps });
+    }
+    Ok(listeners)
+}
+
+/// Streams and buckets, and the key of the cluster's session ids: whoever is first makes it.
+async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<SidKey, StartError> {
+    for app in apps {
+        bus.ensure_stream(&app.event_stream(replicas)).await?;
+        bus.ensure_stream(&app.chat_stream(replicas)).await?;
+        bus.ensure_bucket(&BucketSpec::new(&app.roster, replicas)).await?;
+    }
+    const BUCKET: &str = "TL_cluster";
+    const KEY: &str = "sid_key";
+    bus.ensure_bucket(&BucketSpec::new(BUCKET, replicas)).await?;
+    let fresh: [u8; 32] = rand::random();
+    match bus.kv_create(BUCKET, KEY, Bytes::copy_from_slice(&fresh), None).await {
+        Ok(_) => return Ok(SidKey::new(fresh)),
+        Err(AppendError::Conflict { .. }) => {}
+        Err(error) => return Err(StartError::SidKey(error.to_string())),
+    }
+    // A lagging replica may not have it yet.
+    for _ in 0..50 {
+        let entry = bus.kv_get(BUCKET, KEY).await.map_err(|error| StartError::SidKey(error.to_string()))?;
+        if let Some(value) = entry.and_then(|entry| entry.value) {
+            let key: [u8; 32] =
+                value[..].try_into().map_err(|_| StartError::SidKey("it has a wrong length".into()))?;
+            return Ok(SidKey::new(key));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(StartError::SidKey("it exists but cannot be read".into()))
+}
+
+fn threads(config: &GatewayConfig) -> u8 {
+    /// One bit per shard in a room's mask.
+    const MOST: usize = 64;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = if config.node.shards == 0 { cores } else { config.node.shards };
+    u8::try_from(wanted.clamp(1, MOST)).unwrap_or(1)
+}
+
+fn channels(threads: u8) -> (Vec<ShardHandle>, Vec<tokio::sync::mpsc::Sender<node::Fed>>, Vec<Inbox>) {
+    let mut all = (Vec::new(), Vec::new(), Vec::new());
+    for ix in 0..threads {
+        let (handle, feed, inbox) = shard::channel(ix);
+        all.0.push(handle);
+        all.1.push(feed);
+        all.2.push(inbox);
+    }
+    all
+}
+
+/// A core's thread: a current-thread runtime and its shard.
+fn spawn_shard(
+    config: &GatewayConfig,
+    listeners: &[Vec<u16>],
+    handle: ShardHandle,
+    all: Vec<ShardHandle>,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+) -> std::io::Result<()> {
+    let (config, listeners) = (config.clone(), listeners.to_vec());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("shard-{}", handle.ix)).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            let shard = Shard::new(handle, all, shared);
+            let server = http::Server::build(&config, &listeners, &shard);
+            shard.run(inbox, server).await;
+        });
+    })?;
+    Ok(())
+}
+
+/// Hands connections to the shards in turn: they are spread evenly whatever their addresses.
+async fn accept(
+    socket: TcpListener,
+    listener: usize,
+    shards: Vec<ShardHandle>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.changed() => return,
+            accepted = socket.accept() => accepted,
+        };
+        let handed = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+        match handed {
+            Ok((stream, peer)) => {
+                let shard = &shards[NEXT.fetch_add(1, Ordering::Relaxed) % shards.len()];
+                shard.control(Control::Accept { stream, peer, listener });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                // Out of file descriptors: wait for some to come back.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn watch_bus(bus: Bus, readiness: Readiness) {
+    loop {
+        if bus.is_connected() {
+            readiness.ready("bus");
+        } else {
+            readiness.not_ready("bus", "NATS is not connected");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

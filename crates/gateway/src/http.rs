@@ -1,0 +1,296 @@
+//! HTTP towards clients: which application a request is for, Engine.IO's requests, CORS, and the switch to WebSocket.
+//! Sessions are somebody else's: a request goes to its session's shard or node, and the answer comes back.
+
+mod body;
+mod cors;
+mod handshake;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use axum::routing::any;
+use cluster::forwarding::{Answer, Ask};
+use engineio::{PollId, Refusal, Request as Ask4, Transport};
+use http::{HeaderMap, Method, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+use crate::config::GatewayConfig;
+use crate::shard::{Control, Shard, ShardHandle, Shared};
+use body::{Forwarded, read_body};
+
+type Request = http::Request<Body>;
+
+/// Ids of requests to sessions of this node.
+static NEXT_POLL: AtomicU64 = AtomicU64::new(1);
+
+/// One core's HTTP server: a router per listener.
+#[derive(Debug)]
+pub struct Server {
+    routers: Vec<axum::Router>,
+    header_timeout: std::time::Duration,
+}
+
+/// What a route's handler needs.
+#[derive(Debug)]
+struct Site {
+    app: u16,
+    shared: Arc<Shared>,
+    /// This core's shard, and all of them.
+    here: ShardHandle,
+    all: Vec<ShardHandle>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+impl Server {
+    /// `listeners`: for each address served, the applications on it.
+    pub fn build(config: &GatewayConfig, listeners: &[Vec<u16>], shard: &Shard) -> Rc<Self> {
+        let router = |apps: &Vec<u16>| {
+            apps.iter().fold(axum::Router::new(), |router, app| {
+                let site = Arc::new(Site {
+                    app: *app,
+                    shared: shard.shared.clone(),
+                    here: shard.handle.clone(),
+                    all: shard.all.clone(),
+                });
+                let base = shard.shared.app(*app).config.base_path().to_owned();
+                router
+                    .route(&format!("{base}/"), any(serve).with_state(site.clone()))
+                    .route(&base, any(serve).with_state(site))
+            })
+        };
+        Rc::new(Self {
+            routers: listeners.iter().map(router).collect(),
+            header_timeout: std::time::Duration::from_millis(config.http.header_timeout_ms),
+        })
+    }
+
+    /// Serves a connection on this core.
+    pub fn serve(&self, shard: &Rc<Shard>, stream: std::net::TcpStream, peer: SocketAddr, listener: usize) {
+        let Some(router) = self.routers.get(listener).cloned() else { return };
+        let timeout = self.header_timeout;
+        let metrics = shard.shared.metrics.clone();
+        tokio::task::spawn_local(async move {
+            metrics.connections.inc();
+            if let Err(error) = connection(router, timeout, stream, peer).await {
+                tracing::trace!(%peer, %error, "HTTP connection ended");
+            }
+            metrics.connections.dec();
+        });
+    }
+}
+
+async fn connection(
+    router: axum::Router,
+    header_timeout: std::time::Duration,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
+    builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await?;
+    Ok(())
+}
+
+async fn serve(
+    State(site): State<Arc<Site>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = if request.method() == Method::OPTIONS {
+        cors::preflight(request.headers())
+    } else {
+        site.respond(peer, request).await
+    };
+    let origins = &site.shared.app(site.app).config.cors_origins;
+    cors::allow(origins, origin.as_ref(), response.headers_mut());
+    response
+}
+
+impl Site {
+    async fn respond(&self, peer: SocketAddr, mut request: Request) -> Response {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let websocket = wants_websocket(request.headers());
+        match engineio::request::parse(request.method().as_str(), &query, websocket) {
+            Err(refusal) => refused(refusal),
+            Ok(Ask4::Handshake(Transport::Polling)) => self.open(peer, &mut request).await,
+            Ok(Ask4::Handshake(Transport::WebSocket)) => self.open_websocket(peer, &mut request),
+            Ok(Ask4::Upgrade { sid }) => self.upgrade(sid, &mut request).await,
+            Ok(Ask4::Poll { sid }) => self.ask(sid, Ask::Get).await,
+            Ok(Ask4::Post { sid }) => {
+                let max = self.shared.app(self.app).limits.max_payload_bytes;
+                match read_body(request.into_body(), max).await {
+                    Some(body) => self.ask(sid, Ask::Post(body)).await,
+                    None => refused(Refusal::BAD_REQUEST),
+                }
+            }
+        }
+    }
+
+    async fn open(&self, peer: SocketAddr, request: &mut Request) -> Response {
+        let app = self.shared.app(self.app);
+        let (opening, headers) = match handshake::opening(app, peer, request) {
+            Ok(opened) => opened,
+            Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
+        };
+        let (done, sid) = oneshot::channel();
+        self.here.control(Control::Open { opening: Box::new(opening), done });
+        let Ok(Some(sid)) = sid.await else { return full() };
+        let body = engineio::handshake_json(&sid, &app.engine, true).into_bytes();
+        let mut response = text(StatusCode::OK, "text/plain; charset=UTF-8", Body::from(body));
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+
+    fn open_websocket(&self, peer: SocketAddr, request: &mut Request) -> Response {
+        let app = self.shared.app(self.app);
+        let (opening, headers) = match handshake::opening(app, peer, request) {
+            Ok(opened) => opened,
+            Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
+        };
+        let Some((mut response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        self.here.control(Control::OpenWebSocket { opening: Box::new(opening), upgrade });
+        response
+    }
+
+    /// The session must exist before the protocol is switched: an unknown one is refused by HTTP.
+    async fn upgrade(&self, sid: &str, request: &mut Request) -> Response {
+        let sid = sid.to_owned();
+        let present = self.ask(&sid, Ask::Check).await;
+        if present.status() != StatusCode::OK {
+            return present;
+        }
+        let Some((response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
+        self.here.control(Control::Upgrade { app: self.app, sid, upgrade });
+        response
+    }
+
+    /// Puts a request to the session's owner, wherever it is. A session id that is not ours goes nowhere.
+    async fn ask(&self, sid: &str, ask: Ask) -> Response {
+        let Some(address) = self.shared.key.open(sid) else { return refused(Refusal::UNKNOWN_SID) };
+        if address.node == self.shared.id {
+            return match self.all.get(usize::from(address.shard)) {
+                Some(shard) => self.ask_here(shard, sid, ask).await,
+                None => refused(Refusal::UNKNOWN_SID),
+            };
+        }
+        let req = rand::random();
+        let forwarded = Forwarded::new(self.shared.peers.clone(), req);
+        match self.shared.peers.forward(req, address.node, sid, ask).await {
+            Ok(Some(answer)) => answered(answer, |body| forwarded.into_body(body)),
+            _ => {
+                forwarded.disarm();
+                refused(Refusal::UNKNOWN_SID)
+            }
+        }
+    }
+
+    async fn ask_here(&self, shard: &ShardHandle, sid: &str, ask: Ask) -> Response {
+        let poll = PollId(NEXT_POLL.fetch_add(1, Ordering::Relaxed));
+        let gone = Gone { shard, sid, poll, armed: matches!(ask, Ask::Get) };
+        let (done, answer) = oneshot::channel();
+        shard.control(Control::Request { app: self.app, sid: sid.to_owned(), poll, ask, done });
+        let answer = answer.await;
+        gone.disarm();
+        match answer {
+            Ok(Some(answer)) => answered(answer, Body::from),
+            _ => refused(Refusal::UNKNOWN_SID),
+        }
+    }
+}
+
+/// A held poll whose client goes away tells the session.
+struct Gone<'a> {
+    shard: &'a ShardHandle,
+    sid: &'a str,
+    poll: PollId,
+    armed: bool,
+}
+
+impl Gone<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shard.control(Control::Gone { sid: self.sid.to_owned(), poll: self.poll });
+        }
+    }
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The 101 response (RFC 6455 section 4.2.2) and the connection to come.
+fn switch(request: &mut Request) -> Option<(Response, OnUpgrade)> {
+    let headers = request.headers();
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    if headers.get(header::SEC_WEBSOCKET_VERSION)? != "13" {
+        return None;
+    }
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
+    let response = http::Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .body(Body::empty());
+    Some((response.expect("these headers are well formed"), upgrade))
+}
+
+fn answered(answer: Answer, body: impl FnOnce(bytes::Bytes) -> Body) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    text(status, &answer.content, body(answer.body))
+}
+
+fn refused(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    text(status, "application/json", Body::from(refusal.body()))
+}
+
+fn full() -> Response {
+    let body = r#"{"code":3,"message":"Too many sessions (limits.max_sessions)"}"#;
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "application/json", Body::from(body));
+    response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
+    response
+}
+
+fn text(status: StatusCode, content: &str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    if let Ok(content) = http::HeaderValue::from_str(content)
+        && !content.is_empty()
+    {
+        headers.insert(header::CONTENT_TYPE, content);
+    }
+    response
+}

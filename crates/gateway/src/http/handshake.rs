@@ -1,0 +1,73 @@
+//! What is kept of the request that opens a session.
+
+use std::net::SocketAddr;
+
+use dialects::Handshake;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::{Map, Value};
+
+use super::Request;
+use crate::app::App;
+use crate::auth::Source;
+use crate::clock::unix_ms;
+use crate::shard::Opening;
+
+/// The session to open and the response's extra headers, or why the application refuses the handshake.
+pub fn opening(
+    app: &App,
+    peer: SocketAddr,
+    request: &Request,
+) -> Result<(Opening, Vec<(HeaderName, HeaderValue)>), &'static str> {
+    let keeps = app.dialect.keeps_handshake();
+    let handshake = keeps.then(|| Box::new(handshake(peer, request)));
+    let headers = match &handshake {
+        Some(handshake) => app.dialect.handshake(handshake)?,
+        None => Vec::new(),
+    };
+    let headers = headers.into_iter().filter_map(|(name, value)| {
+        Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
+    });
+    let opening =
+        Opening { app: app.ix, handshake, headers: token_headers(app, request.headers()), peer: peer.ip() };
+    Ok((opening, headers.collect()))
+}
+
+/// Only the headers that the application's token may stand in; most clients send it in the CONNECT packet instead.
+fn token_headers(app: &App, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
+    let sources = &app.config.token.as_ref()?.sources;
+    let mut kept = HeaderMap::new();
+    for source in sources {
+        let name = match source {
+            Source::ConnectAuth(_) => continue,
+            Source::Bearer => header::AUTHORIZATION,
+            Source::Header(name) => name.clone(),
+            Source::Cookie(_) => header::COOKIE,
+        };
+        if !kept.contains_key(&name) {
+            for value in headers.get_all(&name) {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+    }
+    (!kept.is_empty()).then(|| Box::new(kept))
+}
+
+fn handshake(peer: SocketAddr, request: &Request) -> Handshake {
+    let mut headers = Map::new();
+    for name in request.headers().keys() {
+        let values: Vec<&str> =
+            request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        headers.insert(name.to_string(), values.join(", ").into());
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    Handshake {
+        headers,
+        query: pairs.map(|(key, value)| (key.into_owned(), Value::from(value.into_owned()))).collect(),
+        url: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        address: peer.ip().to_string(),
+        secure: false,
+        xdomain: request.headers().contains_key(header::ORIGIN),
+        issued_ms: unix_ms(),
+    }
+}

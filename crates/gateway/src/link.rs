@@ -1,0 +1,262 @@
+//! One WebSocket's socket: prepared bytes go straight to it; what it does not take waits in a bounded outbox.
+//!
+//! Frames are complete before they get here, so that writers of one core interleave at frame boundaries only. Reading
+//! (and answering pings and closes) is tungstenite's, through [`LinkIo`].
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use engineio::Frame;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Most pieces one write takes.
+const MAX_SLICES: usize = 64;
+
+/// A WebSocket of this core.
+#[derive(Debug)]
+pub struct Link {
+    stream: TcpStream,
+    out: RefCell<Outbox>,
+    /// Wakes the reader when this side ends the connection.
+    pub closing: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    state: OutboxState,
+    /// Nothing follows what is queued: the writing side ends behind it.
+    finishing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum OutboxState {
+    #[default]
+    Idle,
+    /// Listed for the flush at the end of this turn.
+    Listed,
+    /// The socket is full; a task waits for it.
+    Blocked,
+    /// Nothing is written any more.
+    Broken,
+}
+
+/// What a push asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// List the link for [`Link::flush`].
+    List,
+    /// A flush or a waiting task is under way, or the connection is gone.
+    Waits,
+}
+
+/// How a flush ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    Done,
+    /// [`Link::drain`] is needed.
+    Blocked,
+    Broken,
+}
+
+impl Link {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, out: RefCell::default(), closing: Notify::new() }
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn queued_bytes(&self) -> usize {
+        self.out.borrow().bytes
+    }
+
+    /// Appends complete WebSocket frames.
+    pub fn push(&self, bytes: Bytes) -> Pushed {
+        let mut out = self.out.borrow_mut();
+        if out.state == OutboxState::Broken || out.finishing {
+            return Pushed::Waits;
+        }
+        out.bytes += bytes.len();
+        out.queue.push_back(bytes);
+        if out.state == OutboxState::Idle {
+            out.state = OutboxState::Listed;
+            return Pushed::List;
+        }
+        Pushed::Waits
+    }
+
+    /// Writes what it can without waiting: one call for all that a turn has queued.
+    pub fn flush(&self) -> Flushed {
+        let mut out = self.out.borrow_mut();
+        if out.state == OutboxState::Broken {
+            return Flushed::Broken;
+        }
+        loop {
+            if out.queue.is_empty() {
+                out.state = OutboxState::Idle;
+                if out.finishing {
+                    self.shut_down();
+                }
+                // A burst's buffer is not kept by an idle connection.
+                if out.queue.capacity() > 8 {
+                    out.queue = VecDeque::new();
+                }
+                return Flushed::Done;
+            }
+            match self.write_once(&out.queue) {
+                Ok(written) => out.advance(written),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    out.state = OutboxState::Blocked;
+                    return Flushed::Blocked;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    *out = Outbox { state: OutboxState::Broken, ..Outbox::default() };
+                    return Flushed::Broken;
+                }
+            }
+        }
+    }
+
+    fn write_once(&self, queue: &VecDeque<Bytes>) -> io::Result<usize> {
+        if queue.len() == 1 {
+            return self.stream.try_write(&queue[0]);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = queue.len().min(MAX_SLICES);
+        for (slice, bytes) in slices.iter_mut().zip(queue) {
+            *slice = IoSlice::new(bytes);
+        }
+        self.stream.try_write_vectored(&slices[..count])
+    }
+
+    /// Waits for the socket and writes until the outbox is empty or the connection is gone.
+    pub async fn drain(&self) {
+        loop {
+            let writable = self.stream.writable().await.is_ok();
+            match self.flush() {
+                Flushed::Blocked if writable => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Ends the connection behind what is queued and these bytes. Later frames go nowhere.
+    pub fn finish(self: &Rc<Self>, last: Bytes) {
+        self.push(last);
+        self.out.borrow_mut().finishing = true;
+        flush(self);
+        self.closing.notify_one();
+    }
+
+    fn shut_down(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        // A connection that is gone already cannot be shut down; that is the aim.
+        let _ = socket.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Drops what waits; later frames go nowhere.
+    pub fn abandon(&self) {
+        *self.out.borrow_mut() = Outbox { state: OutboxState::Broken, ..Outbox::default() };
+        self.closing.notify_one();
+    }
+}
+
+impl Outbox {
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(head) = self.queue.front_mut() {
+            if written < head.len() {
+                head.advance(written);
+                return;
+            }
+            written -= head.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+/// Writes what waits; what the socket does not take now, a task of this core writes later.
+pub fn flush(link: &Rc<Link>) {
+    if link.flush() == Flushed::Blocked {
+        let link = link.clone();
+        tokio::task::spawn_local(async move { link.drain().await });
+    }
+}
+
+/// The bytes of a frame of the session machine.
+pub fn ws_bytes(frame: &Frame) -> Bytes {
+    let (opcode, payload): (u8, &[u8]) = match frame {
+        Frame::Text(text) => (1, text.as_bytes()),
+        Frame::Binary(bytes) => (2, bytes),
+    };
+    let mut out = BytesMut::with_capacity(payload.len() + 10);
+    hub::ws_frame_into(&mut out, opcode, payload);
+    out.freeze()
+}
+
+/// A close frame (RFC 6455 section 5.5.1).
+pub fn ws_close_bytes(code: u16) -> Bytes {
+    let mut out = BytesMut::with_capacity(4);
+    hub::ws_frame_into(&mut out, 8, &code.to_be_bytes());
+    out.freeze()
+}
+
+/// The link as tungstenite sees it: reads come from the socket, its control frames go through the outbox.
+#[derive(Debug)]
+pub struct LinkIo {
+    pub link: Rc<Link>,
+    /// Read with the HTTP request.
+    pub ahead: Bytes,
+}
+
+impl AsyncRead for LinkIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.link.stream.poll_read_ready(cx))?;
+            match self.link.stream.try_read(buf.initialize_unfilled()) {
+                Ok(count) => {
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for LinkIo {
+    /// tungstenite writes whole control frames; they are taken whole, so none is torn by a broadcast.
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.link.push(Bytes::copy_from_slice(bytes)) == Pushed::List {
+            flush(&self.link);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.shut_down();
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,57 @@
+//! What a gateway counts. Labels are closed sets, never users or rooms.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ident($name:literal, $help:literal $(, $label:literal)*),)+) => {
+        /// Every metric of the gateway.
+        #[derive(Clone, Debug)]
+        pub struct Metrics { $(pub $field: metrics!(@type $kind),)+ }
+
+        impl Metrics {
+            /// Creates and registers them.
+            pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+                let metrics = Self { $($field: metrics!(@new $kind $name, $help $(, $label)*)?,)+ };
+                $(registry.register(Box::new(metrics.$field.clone()))?;)+
+                Ok(metrics)
+            }
+        }
+    };
+    (@type counter) => { IntCounter };
+    (@type counters) => { IntCounterVec };
+    (@type gauge) => { IntGauge };
+    (@type gauges) => { IntGaugeVec };
+    (@type seconds) => { Histogram };
+    (@new counter $name:literal, $help:literal) => { IntCounter::new($name, $help) };
+    (@new counters $name:literal, $help:literal $(, $label:literal)+) => { IntCounterVec::new(Opts::new($name, $help), &[$($label),+]) };
+    (@new gauge $name:literal, $help:literal) => { IntGauge::new($name, $help) };
+    (@new gauges $name:literal, $help:literal $(, $label:literal)+) => { IntGaugeVec::new(Opts::new($name, $help), &[$($label),+]) };
+    (@new seconds $name:literal, $help:literal) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?))
+    };
+}
+
+metrics! {
+    connections: gauge("trunkline_http_connections", "Open client TCP connections that speak HTTP"),
+    sessions: gauges("trunkline_sessions", "Open sessions by application", "app"),
+    sockets: gauges("trunkline_sockets", "Connected sockets (sessions in a namespace) by application", "app"),
+    rooms: gauge("trunkline_rooms", "Rooms with members on this node"),
+    sessions_closed: counters("trunkline_sessions_closed_total", "Ended sessions by reason", "reason"),
+    upgrades: counters("trunkline_upgrades_total", "Upgrades to WebSocket by outcome (local, moved_in, moved_out, abandoned)", "outcome"),
+    forwarded: counters("trunkline_forwarded_requests_total", "HTTP requests forwarded to the session's owner by outcome", "outcome"),
+    events_in: counters("trunkline_client_events_total", "Events from clients by application", "app"),
+    rejections: counters("trunkline_rejections_total", "Refused commands by code", "code"),
+    auth_failures: counters("trunkline_auth_failures_total", "Refused tokens by kind", "kind"),
+    broadcasts: counters("trunkline_broadcasts_total", "Room events applied on this node by class", "class"),
+    deliveries: counter("trunkline_deliveries_total", "Room events handed to client sockets"),
+    dropped_ephemeral: counter("trunkline_dropped_ephemeral_total", "Ephemeral events dropped for slow clients"),
+    publish_failures: counters("trunkline_publish_failures_total", "Events that were not published by class", "class"),
+    resyncs: counters("trunkline_room_resyncs_total", "Reads of missed room events by cause", "cause"),
+    resynced_events: counter("trunkline_resynced_events_total", "Room events that a resync delivered"),
+    malformed_envelopes: counter("trunkline_malformed_envelopes_total", "Room messages that could not be read"),
+    store_seconds: seconds("trunkline_store_seconds", "From the command to the acknowledgement of a recoverable event"),
+    join_seconds: seconds("trunkline_join_seconds", "From the command to the settled join"),
+    stray_acks: counter("trunkline_stray_acks_total", "Acks of clients that nobody waited for"),
+}

@@ -1,0 +1,225 @@
+//! The node's side of rooms, on the bus thread: one subscription per room with local members, the in-order pipeline that
+//! applies an application's events in stream order, joins that settle only when they hold, and resync after gaps.
+//!
+//! Shards talk to it through [`Node`]; it talks to them through their feed channels. `rooms` keeps the table, `pipeline`
+//! applies messages, `barrier` makes joins hold, `resync` reads what was missed.
+
+mod barrier;
+mod pipeline;
+mod resync;
+mod rooms;
+
+use std::sync::Arc;
+
+use bus::{Bus, Feed, FeedEvent};
+use cluster::sid::NodeId;
+use hub::{Broadcast, RoomKey};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::App;
+use crate::clock::{Clock, Millis};
+use crate::metrics::Metrics;
+use barrier::Barriers;
+use rooms::Rooms;
+
+/// What a shard is fed, in the pipeline's order.
+#[derive(Debug)]
+pub enum Fed {
+    Broadcasts(Vec<Arc<Broadcast>>),
+    /// Everything of this application's stream up to `seq` was fed before.
+    Barrier {
+        token: u64,
+        seq: u64,
+    },
+    /// The barrier could not be passed.
+    BarrierFailed {
+        token: u64,
+    },
+}
+
+/// Pieces that wait for one shard. The pipeline waits beyond it: the connection's own bound, a resync, comes before memory does.
+pub const FEED_DEPTH: usize = 1024;
+
+/// The bus did not confirm in time; the caller may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bus did not confirm in time")]
+pub struct Unavailable;
+
+/// A shard's handle to the node. Commands are small and as many as sockets have memberships: the channel needs no bound of its own.
+#[derive(Clone, Debug)]
+pub struct Node {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Interest { room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>> },
+    Release { room: RoomKey, shard: u8 },
+    Stored { room: RoomKey, seq: u64 },
+    Barrier { app: u16, shard: u8, token: u64 },
+}
+
+impl Node {
+    /// Settles when a recoverable event from any node will reach this shard. The shard's members must be in its hub before.
+    pub async fn interest(&self, room: RoomKey, shard: u8) -> Result<(), Unavailable> {
+        let (done, settled) = oneshot::channel();
+        self.commands.send(Command::Interest { room, shard, done }).map_err(|_| Unavailable)?;
+        settled.await.map_err(|_| Unavailable)?
+    }
+
+    /// The shard has no members in the room any more.
+    pub fn release(&self, room: RoomKey, shard: u8) {
+        // A node that is gone has no rooms.
+        let _ = self.commands.send(Command::Release { room, shard });
+    }
+
+    /// A recoverable event of this node was stored: after a quiet second the room is told how far it is.
+    pub fn stored(&self, room: RoomKey, seq: u64) {
+        let _ = self.commands.send(Command::Stored { room, seq });
+    }
+
+    /// Puts a barrier of the application into the shard's feed; it comes back as [`Fed::Barrier`] with this token.
+    pub fn barrier(&self, app: u16, shard: u8, token: u64) {
+        let _ = self.commands.send(Command::Barrier { app, shard, token });
+    }
+}
+
+/// What the node's task is built from.
+#[derive(Debug)]
+pub struct Parts {
+    pub id: NodeId,
+    pub bus: Bus,
+    pub feed: Feed,
+    pub apps: Arc<[App]>,
+    pub shards: Vec<mpsc::Sender<Fed>>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// How many gateways hold a lease, this one included.
+    pub nodes: tokio::sync::watch::Receiver<Arc<std::collections::HashSet<NodeId>>>,
+}
+
+/// Starts the node's task on this runtime. It ends when every [`Node`] is gone.
+pub fn spawn(parts: Parts) -> Result<Node, bus::BusError> {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let task = Task::new(parts)?;
+    tokio::spawn(task.run(inbox));
+    Ok(Node { commands })
+}
+
+struct Task {
+    bus: Bus,
+    feed: Option<Feed>,
+    apps: Arc<[App]>,
+    shards: Vec<mpsc::Sender<Fed>>,
+    clock: Clock,
+    metrics: Metrics,
+    rooms: Rooms,
+    barriers: Barriers,
+    streams: Vec<resync::Stream>,
+    resynced: mpsc::UnboundedReceiver<resync::Finished>,
+    resync_done: mpsc::UnboundedSender<resync::Finished>,
+    /// Per shard, what the current turn applies.
+    turn: Vec<Vec<Arc<Broadcast>>>,
+}
+
+impl Task {
+    fn new(parts: Parts) -> Result<Self, bus::BusError> {
+        let (resync_done, resynced) = mpsc::unbounded_channel();
+        let barriers = Barriers::new(&parts)?;
+        Ok(Self {
+            turn: parts.shards.iter().map(|_| Vec::new()).collect(),
+            streams: parts.apps.iter().map(|_| resync::Stream::default()).collect(),
+            rooms: Rooms::new(),
+            barriers,
+            bus: parts.bus,
+            feed: Some(parts.feed),
+            apps: parts.apps,
+            shards: parts.shards,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            resynced,
+            resync_done,
+        })
+    }
+
+    /// Feed first: what has arrived is applied before new interest is taken.
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut feed = self.feed.take().expect("run is called once");
+        let mut events: Vec<FeedEvent> = Vec::new();
+        loop {
+            let wake = self.clock.instant(self.rooms.next_timeout().unwrap_or(Millis::MAX / 2));
+            tokio::select! {
+                biased;
+                () = feed.next_batch(&mut events) => self.on_feed(&mut events).await,
+                Some(finished) = self.resynced.recv() => self.on_resynced(finished).await,
+                Some(passed) = self.barriers.passed() => self.on_barrier(passed).await,
+                command = inbox.recv() => match command {
+                    Some(command) => self.on_command(command).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => self.on_timer(),
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Interest { room, shard, done } => self.interest(room, shard, done),
+            Command::Release { room, shard } => self.rooms.release(&room, shard, self.clock.now()),
+            Command::Stored { room, seq } => self.rooms.stored(room, seq, self.clock.now()),
+            Command::Barrier { app, shard, token } => self.barriers.start_for_shard(app, shard, token),
+        }
+        self.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
+    }
+
+    fn interest(&mut self, room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>>) {
+        let app = &self.apps[usize::from(room.app)];
+        match self.rooms.add(&self.bus, app.name(), &room, shard) {
+            // Nobody waits any more if the send fails; the release follows.
+            Ok(rooms::Interest::Established) => {
+                let _ = done.send(Ok(()));
+            }
+            Ok(rooms::Interest::Pending) => self.barriers.start_for_join(room, done),
+            Err(error) => {
+                tracing::warn!(%error, app = app.name(), "room subscription refused");
+                let _ = done.send(Err(Unavailable));
+            }
+        }
+    }
+
+    async fn on_barrier(&mut self, passed: barrier::Passed) {
+        for (room, done) in passed.joins {
+            if passed.result.is_ok() {
+                self.rooms.established(&room, passed.result.unwrap_or(0));
+            }
+            let _ = done.send(passed.result.map(|_| ()));
+        }
+        if passed.result.is_err() {
+            for (shard, token) in passed.shards {
+                self.send(shard, Fed::BarrierFailed { token }).await;
+            }
+        } else {
+            // The shards' barriers are fed when the marker's copy comes down the pipeline.
+            self.barriers.await_copy(passed.app, passed.marker, passed.shards);
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.clock.now();
+        for sub in self.rooms.expire(now) {
+            self.bus.unsubscribe(sub);
+        }
+        for (room, seq) in self.rooms.quiet(now) {
+            let subjects =
+                cluster::subject::RoomSubjects::new(self.apps[usize::from(room.app)].name(), &room.room);
+            let subject = subjects.class(cluster::subject::RoomClass::Progress);
+            // Lost progress is made up by the next one.
+            let _ = self.bus.publish(&subject, seq.to_string());
+        }
+    }
+
+    async fn send(&self, shard: u8, fed: Fed) {
+        // A shard that is gone needs nothing.
+        let _ = self.shards[usize::from(shard)].send(fed).await;
+    }
+}

@@ -1,0 +1,412 @@
+//! Commands carried out on the bus: joins that hold, events stored and published, messages appended. Async, outside the state;
+//! each enters it for a moment.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bus::{Append, AppendError};
+use bytes::Bytes;
+use cluster::Envelope;
+use cluster::moving::MoveOwnerInput;
+use cluster::sid::ulid;
+use cluster::subject::{RoomClass, RoomSubjects, slot_of};
+use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant};
+use domain::chat::{self, Draft, Head, Message};
+use domain::{Rejection, RoomId};
+use futures_util::future::join_all;
+use hub::{JoinOutcome, RoomKey, SocketIx};
+use tokio::sync::oneshot;
+
+use super::actions::Waiting;
+use super::moving::SocketRooms;
+use super::session::{Entry, Session, SessionKey, Socket};
+use super::{Shard, State};
+use crate::app::App;
+use crate::clock::unix_ms;
+use crate::node::Unavailable;
+use crate::roster::Change;
+
+/// Rooms whose newest message position a shard remembers.
+const MAX_HEADS: usize = 16_384;
+
+/// Async work that a turn started.
+#[derive(Debug)]
+pub enum Task {
+    /// The session waits for its outcome.
+    Command { actor: Actor, command: Command, waiting: Waiting },
+    /// What a socket that is gone leaves behind.
+    Farewell { actor: Actor, command: Command },
+    /// A room's list of participants changed.
+    Roster { app: u16, change: Change },
+    /// Rooms of an arriving session: subscribe, then tell the taker.
+    Subscribe { rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    /// The list of a socket that moved away changes once it is listed at its new node.
+    RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
+}
+
+/// Who acts.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    pub app: u16,
+    pub session: SessionKey,
+    pub serial: u32,
+    pub socket: Box<str>,
+    pub namespace: Box<str>,
+    ix: SocketIx,
+}
+
+impl Actor {
+    pub fn of(session: &Session, socket: &Socket) -> Self {
+        Self {
+            app: session.app,
+            session: session.key,
+            serial: socket.serial,
+            socket: socket.id.clone(),
+            namespace: socket.nsp.as_str().into(),
+            ix: socket.ix,
+        }
+    }
+}
+
+/// Carries a task out.
+pub async fn run(shard: Rc<Shard>, task: Task) {
+    match task {
+        Task::Command { actor, command, waiting } => {
+            let outcome = execute(&shard, &actor, command).await;
+            shard.turn(|state, shard| state.settle_command(shard, waiting, outcome));
+        }
+        Task::Farewell { actor, command } => {
+            if let Err(rejection) = execute(&shard, &actor, command).await {
+                tracing::debug!(%rejection, "a socket's farewell was not published");
+            }
+        }
+        Task::Roster { app, change } => write_roster(&shard, app, change).await,
+        Task::Subscribe { rooms, mv, seq } => {
+            let input = match interest(&shard, rooms).await {
+                Ok(()) => cluster::moving::TakerInput::Subscribed { mv, seq },
+                Err(Unavailable) => cluster::moving::TakerInput::ClientGone { mv },
+            };
+            shard.shared.peers.taker(input);
+        }
+        Task::RosterLater { app, rooms } => {
+            /// The new node lists the socket first; between two entries everybody sees one.
+            const OVERLAP: Duration = Duration::from_secs(2);
+            tokio::time::sleep(OVERLAP).await;
+            shard.turn(|state, _| {
+                for (room, participant) in rooms {
+                    let change = state.roster.remove(&RoomKey::new(app, &room), &participant);
+                    state.tasks.extend(change.map(|change| Task::Roster { app, change }));
+                }
+            });
+        }
+    }
+}
+
+async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<Outcome, Rejection> {
+    match command {
+        Command::Join(joins) => join(shard, actor, joins).await,
+        Command::Leave(rooms) => Ok(leave(shard, actor, &rooms)),
+        Command::Emit(emission) => match emission.delivery {
+            Delivery::Ephemeral => publish(shard, actor, &emission),
+            Delivery::Recoverable => store(shard, actor, &emission).await,
+        },
+        Command::Append(draft) => append(shard, actor, draft).await,
+    }
+}
+
+/// Members first, then interest: nothing that is published from here on can pass the socket by.
+async fn join(shard: &Rc<Shard>, actor: &Actor, joins: Vec<Join>) -> Result<Outcome, Rejection> {
+    let started = Instant::now();
+    let app = shard.shared.app(actor.app);
+    let keys: Vec<RoomKey> = joins.iter().map(|join| RoomKey::new(actor.app, join.room.as_str())).collect();
+    let added = shard.turn(|state, _| state.add_members(app, actor, &keys))?;
+    if interest(shard, keys.clone()).await.is_err() {
+        shard.turn(|state, shard| state.remove_members(shard, actor, &added));
+        return Err(Rejection::Unavailable);
+    }
+    announce_to_taker(shard, actor, &keys).await;
+    let mut participants = Vec::new();
+    for (join, key) in joins.iter().zip(&keys) {
+        let Some(participant) = &join.participant else { continue };
+        list_in_room(shard, actor, key, participant).await.map_err(|Unavailable| Rejection::Unavailable)?;
+        if participants.is_empty() {
+            let listed = shard.store.list(app, &key.room, app.limits.participants_listed).await;
+            participants = listed.map_err(|Unavailable| Rejection::Unavailable)?;
+        }
+    }
+    shard.turn(|state, shard| state.remember_memberships(shard, actor, joins));
+    shard.shared.metrics.join_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(Outcome::Joined { participants })
+}
+
+async fn interest(shard: &Shard, rooms: Vec<RoomKey>) -> Result<(), Unavailable> {
+    let waits = rooms.into_iter().map(|room| shard.shared.node.interest(room, shard.ix));
+    join_all(waits).await.into_iter().collect()
+}
+
+/// A session that is about to move: its new node must be subscribed before the join is acked.
+async fn announce_to_taker(shard: &Rc<Shard>, actor: &Actor, keys: &[RoomKey]) {
+    let waits = shard.turn(|state, shard| {
+        let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else { return None };
+        let key = session.move_key()?.clone();
+        let rooms = vec![SocketRooms {
+            id: actor.socket.to_string(),
+            rooms: keys.iter().map(|key| key.room.to_string()).collect(),
+        }];
+        state.next_token += 1;
+        let ticket = u64::from(shard.ix) << 56 | state.next_token;
+        let (done, waits) = oneshot::channel();
+        state.tickets.insert(ticket, done);
+        let rooms = super::moving::encode(&rooms);
+        shard.shared.peers.move_owner(MoveOwnerInput::RoomsJoined { key, ticket, rooms });
+        Some(waits)
+    });
+    if let Some(waits) = waits {
+        // Dropped with the reservation: then nobody else has to be subscribed.
+        let _ = waits.await;
+    }
+}
+
+async fn list_in_room(
+    shard: &Rc<Shard>,
+    actor: &Actor,
+    key: &RoomKey,
+    participant: &Participant,
+) -> Result<(), Unavailable> {
+    let settled = shard.turn(|state, _| {
+        let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else { return None };
+        let socket = session.socket_by_serial(actor.serial)?;
+        if socket.listed.iter().any(|(room, _)| *room == key.room) {
+            return None;
+        }
+        socket.listed.push((key.room.clone(), participant.clone()));
+        let (change, settled) = state.roster.add(key, participant);
+        state.tasks.extend(change.map(|change| Task::Roster { app: actor.app, change }));
+        Some(settled)
+    });
+    match settled {
+        Some(settled) => settled.await.map_err(|_| Unavailable)?,
+        None => Ok(()),
+    }
+}
+
+async fn write_roster(shard: &Rc<Shard>, app: u16, change: Change) {
+    let mut next = Some(change);
+    while let Some(change) = next {
+        let room = change.room.clone();
+        let result = shard.store.write(shard.shared.app(app), change).await;
+        next = shard.turn(|state, _| state.roster.written(&room, result));
+    }
+}
+
+fn leave(shard: &Rc<Shard>, actor: &Actor, rooms: &[RoomId]) -> Outcome {
+    let keys: Vec<RoomKey> = rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect();
+    shard.turn(|state, shard| {
+        state.remove_members(shard, actor, &keys);
+        state.forget_memberships(actor, &keys);
+    });
+    Outcome::Left
+}
+
+impl State {
+    fn add_members(&mut self, app: &App, actor: &Actor, keys: &[RoomKey]) -> Result<Vec<RoomKey>, Rejection> {
+        let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else {
+            return Err(Rejection::Unavailable);
+        };
+        if session.socket_by_serial(actor.serial).is_none() {
+            return Err(Rejection::Unavailable);
+        }
+        let limit = app.limits.rooms_per_socket;
+        let new = keys.iter().filter(|key| !self.hub.contains(actor.ix, key)).count();
+        if self.hub.rooms_of(actor.ix).count() + new > limit {
+            return Err(Rejection::OverLimit {
+                what: "number of rooms",
+                limit: limit as u64,
+                setting: "limits.rooms_per_socket",
+            });
+        }
+        let joined = keys.iter().filter(|key| self.hub.join(actor.ix, key) != JoinOutcome::AlreadyIn);
+        Ok(joined.cloned().collect())
+    }
+
+    fn remove_members(&mut self, shard: &Shard, actor: &Actor, keys: &[RoomKey]) {
+        if !self.is_here(actor) {
+            return;
+        }
+        for key in keys {
+            if self.hub.leave(actor.ix, key) == Some(true) {
+                shard.shared.node.release(key.clone(), shard.ix);
+            }
+        }
+    }
+
+    fn is_here(&mut self, actor: &Actor) -> bool {
+        match self.sessions.get_mut(actor.session) {
+            Some(Entry::Live(session)) => session.socket_by_serial(actor.serial).is_some(),
+            _ => false,
+        }
+    }
+
+    fn remember_memberships(&mut self, _: &Shard, actor: &Actor, joins: Vec<Join>) {
+        let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
+        let Some(socket) = session.socket_by_serial(actor.serial) else { return };
+        for join in joins {
+            let room: Box<str> = join.room.as_str().into();
+            match socket.memberships.iter_mut().find(|membership| membership.room == room) {
+                Some(membership) => membership.note = join.note,
+                None => socket.memberships.push(Membership { room, note: join.note }),
+            }
+        }
+    }
+
+    fn forget_memberships(&mut self, actor: &Actor, keys: &[RoomKey]) {
+        let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
+        let Some(socket) = session.socket_by_serial(actor.serial) else { return };
+        socket.memberships.retain(|membership| keys.iter().all(|key| key.room != membership.room));
+        for key in keys {
+            if let Some(at) = socket.listed.iter().position(|(room, _)| *room == key.room) {
+                let (_, participant) = socket.listed.swap_remove(at);
+                let change = self.roster.remove(key, &participant);
+                self.tasks.extend(change.map(|change| Task::Roster { app: actor.app, change }));
+            }
+        }
+    }
+}
+
+/// Publishes an ephemeral event: in the sender's order, at most once.
+pub fn publish(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
+    let app = shard.shared.app(actor.app);
+    for (room, payload) in copies(actor, emission, rand::random()) {
+        let subject = RoomSubjects::new(app.name(), room.as_str()).class(RoomClass::Ephemeral);
+        if let Err(error) = shard.shared.bus.publish(&subject, payload) {
+            shard.shared.metrics.publish_failures.with_label_values(&["ephemeral"]).inc();
+            tracing::debug!(%error, app = app.name(), "an ephemeral event was not published");
+            return Err(publish_rejection(&error));
+        }
+    }
+    Ok(Outcome::Emitted)
+}
+
+/// Publishes a recoverable event: settles once every copy is stored. A retry after a lost answer cannot store it twice.
+async fn store(shard: &Rc<Shard>, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
+    let started = Instant::now();
+    let app = shard.shared.app(actor.app);
+    let now_ms = unix_ms();
+    let (id, text) = ulid(now_ms, rand::random());
+    let rooms: Vec<RoomKey> =
+        emission.rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect();
+    let mut messages: Vec<Append> = copies(actor, emission, id)
+        .map(|(room, payload)| {
+            let subject = RoomSubjects::new(app.name(), room.as_str()).event(slot_of(now_ms), &text);
+            Append::unique(subject, payload)
+        })
+        .collect();
+    let deadline = deadline(app);
+    let stored = match messages.len() {
+        1 => shard.shared.bus.append(messages.remove(0), deadline).await,
+        _ => shard.shared.bus.append_batch(messages, deadline).await,
+    };
+    let last = stored.map_err(|error| append_rejection(shard, app, &error))?;
+    shard.shared.metrics.store_seconds.observe(started.elapsed().as_secs_f64());
+    // A batch's copies have consecutive sequences, in the order of the rooms.
+    let first = last + 1 - rooms.len() as u64;
+    for (room, seq) in rooms.into_iter().zip(first..) {
+        shard.shared.node.stored(room, seq);
+    }
+    Ok(Outcome::Emitted)
+}
+
+/// One encoded copy per room. Every copy lists all rooms.
+fn copies<'a>(
+    actor: &'a Actor,
+    emission: &'a Emission,
+    id: u128,
+) -> impl Iterator<Item = (&'a RoomId, Bytes)> {
+    let mut envelope = Envelope {
+        id,
+        rooms: emission.rooms.iter().map(RoomId::as_str).collect(),
+        at: 0,
+        namespace: &actor.namespace,
+        event: &emission.event,
+        tail: &emission.args.tail,
+        attachments: emission.args.attachments.iter().map(|bytes| &bytes[..]).collect(),
+        except: if emission.except_self { vec![&*actor.socket] } else { Vec::new() },
+    };
+    emission.rooms.iter().enumerate().map(move |(at, room)| {
+        envelope.at = u16::try_from(at).unwrap_or(u16::MAX);
+        (room, envelope.encode())
+    })
+}
+
+/// Stores a message under the next position of its room. Two nodes that want the same position: the store lets one have it.
+async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Outcome, Rejection> {
+    let app = shard.shared.app(actor.app);
+    let room = RoomKey::new(actor.app, draft.room.as_str());
+    let deadline = deadline(app);
+    let mut head = match shard.turn(|state, _| state.heads.get(&room).copied()) {
+        Some(head) => head,
+        None => read_head(shard, app, &draft.room).await?,
+    };
+    loop {
+        let message = chat::decide(&head, &draft, &app.dialect.chat_limits(), unix_ms())?;
+        let payload = serde_json::to_vec(&message).expect("a message has string keys");
+        let subject = app.chat_subject(draft.room.as_str(), message.n);
+        match shard.shared.bus.append(Append::expecting(subject, 0, payload), deadline).await {
+            Ok(_) => {
+                chat::apply(&mut head, message.n);
+                shard.turn(|state, _| state.remember_head(room, head));
+                return Ok(Outcome::Appended(message));
+            }
+            Err(AppendError::Conflict { .. }) => {
+                chat::apply(&mut head, message.n);
+                let newest = read_head(shard, app, &draft.room).await?;
+                chat::apply(&mut head, newest.last);
+            }
+            Err(error) => return Err(append_rejection(shard, app, &error)),
+        }
+    }
+}
+
+async fn read_head(shard: &Shard, app: &App, room: &RoomId) -> Result<Head, Rejection> {
+    let newest =
+        shard.shared.bus.get_last(&app.chat, &app.chat_filter(room.as_str())).await.map_err(|error| {
+            tracing::warn!(%error, app = app.name(), "a conversation could not be read");
+            Rejection::Unavailable
+        })?;
+    let message = newest.and_then(|stored| serde_json::from_slice::<Message>(&stored.payload).ok());
+    Ok(Head { last: message.map_or(0, |message| message.n) })
+}
+
+impl State {
+    fn remember_head(&mut self, room: RoomKey, head: Head) {
+        if self.heads.len() >= MAX_HEADS {
+            // Only a hint: it is read again when needed.
+            self.heads.clear();
+        }
+        self.heads.insert(room, head);
+    }
+}
+
+fn deadline(app: &App) -> Instant {
+    Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms)
+}
+
+fn append_rejection(shard: &Shard, app: &App, error: &AppendError) -> Rejection {
+    shard.shared.metrics.publish_failures.with_label_values(&["recoverable"]).inc();
+    tracing::warn!(%error, app = app.name(), "an event was not stored");
+    match error {
+        AppendError::TooLarge { limit, .. } => too_large(*limit),
+        _ => Rejection::Unavailable,
+    }
+}
+
+fn publish_rejection(error: &bus::PublishError) -> Rejection {
+    match error {
+        bus::PublishError::TooLarge { limit, .. } => too_large(*limit),
+        _ => Rejection::Unavailable,
+    }
+}
+
+fn too_large(limit: usize) -> Rejection {
+    Rejection::OverLimit { what: "event size", limit: limit as u64, setting: "max_payload of nats-server" }
+}

@@ -1,0 +1,202 @@
+//! Sockets come and go: CONNECT with its token, the token's expiry, the end of a socket.
+
+use cluster::sid::socket_id;
+use dialects::TokenFailure;
+use domain::Identity;
+use engineio::{CloseReason, Input, Message};
+use socketio::{Event, Incoming, Json, Namespace, Violation};
+
+use super::actions::Run;
+use super::commands::{Actor, Task};
+use super::session::{Session, Socket, Target};
+use super::{Shard, State};
+use crate::auth::{TokenError, find_token};
+use crate::clock::unix_ms;
+use crate::config::OnTokenExpiry;
+
+impl State {
+    pub(super) fn socketio_message(&mut self, shard: &Shard, session: &mut Session, message: Message) {
+        let incoming = match message {
+            Message::Text(text) => Incoming::Text(text.into_bytes()),
+            Message::Binary(bytes) => Incoming::Binary(bytes),
+        };
+        let Some(io) = &mut session.io else { return };
+        match io.handle(&shard.shared.app(session.app).packets, shard.now(), incoming) {
+            Ok(None) => {}
+            Ok(Some(event)) => self.on_packet(shard, session, event),
+            Err(violation) => violated(shard, session, violation),
+        }
+    }
+
+    /// Deadlines of the Socket.IO layer.
+    pub(super) fn expire_packets(&mut self, shard: &Shard, session: &mut Session) {
+        let Some(io) = &mut session.io else { return };
+        if io.next_timeout().is_none_or(|due| due > shard.now()) {
+            return;
+        }
+        // Acks that never came have no one to tell in today's dialects.
+        if let Err(violation) = io.expire(shard.now()) {
+            violated(shard, session, violation);
+        }
+    }
+
+    pub(super) fn on_packet(&mut self, shard: &Shard, session: &mut Session, event: Event) {
+        match event {
+            Event::ConnectRequested { nsp, auth } => self.connect(shard, session, nsp, auth),
+            Event::Received { nsp, ack, args } => self.on_event(shard, session, nsp, ack, args),
+            Event::Acked { nsp, tag, args } => self.on_ack(shard, session, nsp, tag, args),
+            Event::StrayAck { .. } => shard.shared.metrics.stray_acks.inc(),
+            Event::AckExpired { .. } => {}
+            Event::Left { nsp, .. } => {
+                if let Some(at) = session.sockets.iter().position(|socket| socket.nsp == nsp) {
+                    let socket = session.sockets.remove(at);
+                    self.socket_gone(shard, session, socket);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, shard: &Shard, session: &mut Session, nsp: Namespace, auth: Option<Json>) {
+        let app = shard.shared.app(session.app);
+        if !app.dialect.has_namespace(nsp.as_str()) {
+            return self.refuse(shard, session, &nsp, "Invalid namespace", None);
+        }
+        let identity = match verify(shard, session, auth.as_ref()) {
+            Ok(identity) => identity,
+            Err(error) => {
+                shard.shared.metrics.auth_failures.with_label_values(&[failure_name(&error)]).inc();
+                tracing::info!(sid = %session.sid, app = app.name(), peer = %session.opening.peer, %error, "token refused");
+                let refusal = app.dialect.refuse_token(failure_of(&error));
+                let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());
+                return self.refuse(shard, session, &nsp, &refusal.message, data.as_ref());
+            }
+        };
+        let id = socket_id(rand::random());
+        let serial = session.new_serial();
+        let ix = self.hub.insert(&id, Target { session: session.key, serial });
+        if let Some(expires_at) = identity.as_ref().and_then(|identity| identity.expires_at) {
+            expire_at(shard, session, expires_at);
+        }
+        session.sockets.push(Socket {
+            serial,
+            nsp: nsp.clone(),
+            id: id.into(),
+            ix,
+            identity: identity.map(Box::new),
+            memberships: Vec::new(),
+            listed: Vec::new(),
+            stage: 0,
+            accepted: false,
+        });
+        shard.shared.metrics.sockets.with_label_values(&[app.name()]).inc();
+        let handshake = session.opening.handshake.as_deref();
+        let Some(socket) = session.sockets.last() else { return };
+        let raw = auth
+            .as_ref()
+            .and_then(|auth| serde_json::from_str::<&serde_json::value::RawValue>(auth.as_str()).ok());
+        let actions = app.dialect.connecting(&socket.view(handshake), raw);
+        self.carry_out(shard, session, Run::connect(nsp, serial, actions));
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        shard: &Shard,
+        session: &mut Session,
+        nsp: &Namespace,
+        message: &str,
+        data: Option<&Json>,
+    ) {
+        let Some(frame) = session.io.as_mut().and_then(|io| io.refuse(nsp, message, data)) else { return };
+        self.send(shard, session, engineio::Frame::Text(frame.into()));
+    }
+
+    /// A socket has ended: its rooms are left, who saw it is told. The session may live on.
+    pub(super) fn socket_gone(&mut self, shard: &Shard, session: &Session, socket: Socket) {
+        let app = shard.shared.app(session.app);
+        let actor = Actor::of(session, &socket);
+        if socket.accepted {
+            let actions = app.dialect.disconnected(&socket.view(session.opening.handshake.as_deref()));
+            let commands = actions.into_iter().filter_map(|action| match action {
+                dialects::Action::Run(command, _) => Some(command),
+                _ => None,
+            });
+            self.tasks.extend(commands.map(|command| Task::Farewell { actor: actor.clone(), command }));
+        }
+        self.leave_all(shard, session.app, &socket);
+    }
+
+    /// Takes a socket out of the hub and its rooms' lists.
+    pub(super) fn leave_all(&mut self, shard: &Shard, app: u16, socket: &Socket) {
+        shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(app).name()]).dec();
+        for room in self.hub.remove(socket.ix) {
+            shard.shared.node.release(room, shard.ix);
+        }
+        for (room, participant) in &socket.listed {
+            let change = self.roster.remove(&hub::RoomKey::new(app, room), participant);
+            self.tasks.extend(change.map(|change| Task::Roster { app, change }));
+        }
+    }
+
+    /// A socket's token has run out: what follows is the application's setting.
+    pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session) {
+        let app = shard.shared.app(session.app);
+        match app.config.on_token_expiry {
+            OnTokenExpiry::Close => {
+                let config = &app.engine;
+                session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenExpired));
+            }
+            OnTokenExpiry::Warn => {
+                shard.shared.metrics.auth_failures.with_label_values(&["expired_live"]).inc();
+                tracing::warn!(sid = %session.sid, app = app.name(), "a live connection's token has expired");
+            }
+            OnTokenExpiry::Off => {}
+        }
+    }
+}
+
+/// Sets the session's expiry timer for a token's `exp`.
+pub(super) fn expire_at(shard: &Shard, session: &mut Session, expires_at_s: u64) {
+    if shard.shared.app(session.app).config.on_token_expiry == OnTokenExpiry::Off {
+        return;
+    }
+    let leeway_s = shard.shared.app(session.app).config.token.as_ref().map_or(0, |token| token.leeway_s);
+    let due_unix_ms = expires_at_s.saturating_add(leeway_s).saturating_mul(1000);
+    let due = shard.now().saturating_add(due_unix_ms.saturating_sub(unix_ms()));
+    session.expires = Some(session.expires.map_or(due, |earlier| earlier.min(due)));
+}
+
+fn violated(shard: &Shard, session: &mut Session, violation: Violation) {
+    tracing::debug!(sid = %session.sid, %violation, "protocol violation");
+    let reason = match violation {
+        Violation::ConnectTimeout => CloseReason::ConnectTimeout,
+        _ => CloseReason::BadMessage,
+    };
+    session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::Close(reason));
+}
+
+/// `None`: the application asks for no token.
+fn verify(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Option<Identity>, TokenError> {
+    let app = shard.shared.app(session.app);
+    let (Some(verifier), Some(config)) = (&app.verifier, &app.config.token) else { return Ok(None) };
+    let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
+    let none = http::HeaderMap::new();
+    let headers = session.opening.headers.as_deref().unwrap_or(&none);
+    let (token, _) = find_token(&config.sources, auth.as_ref(), headers).ok_or(TokenError::Missing)?;
+    verifier.verify(&token, unix_ms() / 1000).map(Some)
+}
+
+fn failure_of(error: &TokenError) -> TokenFailure {
+    match error {
+        TokenError::Missing => TokenFailure::Missing,
+        TokenError::Expired => TokenFailure::Expired,
+        _ => TokenFailure::Invalid,
+    }
+}
+
+fn failure_name(error: &TokenError) -> &'static str {
+    match failure_of(error) {
+        TokenFailure::Missing => "missing",
+        TokenFailure::Expired => "expired",
+        TokenFailure::Invalid => "invalid",
+    }
+}

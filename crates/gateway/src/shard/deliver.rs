@@ -1,0 +1,79 @@
+//! The hot path: a broadcast to the sockets of this core. Nothing is allocated or encoded per receiver.
+
+use std::sync::Arc;
+
+use engineio::{CloseReason, Input};
+use hub::{Broadcast, Order};
+
+use super::session::{Entry, Moving, SessionKey};
+use super::{Shard, State};
+use crate::link::Pushed;
+use crate::node::Fed;
+
+impl State {
+    pub(super) fn on_fed(&mut self, shard: &Shard, fed: Fed) {
+        match fed {
+            Fed::Broadcasts(broadcasts) => {
+                for broadcast in broadcasts {
+                    self.deliver(shard, &broadcast);
+                }
+            }
+            Fed::Barrier { token, seq } => self.on_barrier(shard, token, Some(seq)),
+            Fed::BarrierFailed { token } => self.on_barrier(shard, token, None),
+        }
+    }
+
+    fn deliver(&mut self, shard: &Shard, broadcast: &Arc<Broadcast>) {
+        let limit = shard.shared.app(broadcast.app).limits.outbox_bytes;
+        let engine_config = &shard.shared.app(broadcast.app).engine;
+        let ephemeral = broadcast.order == Order::Ephemeral;
+        let (ws, size, now) = (broadcast.frames.ws(), broadcast.size(), shard.now());
+        let mut slow: Vec<SessionKey> = Vec::new();
+        let mut dropped = 0;
+        let Self { hub, sessions, dirty, touched, .. } = self;
+        let receivers = hub.deliver(broadcast.delivery(), |target| match sessions.get_mut(target.session) {
+            Some(Entry::Live(session)) => {
+                if let Moving::Reserved { seen, .. } | Moving::Freezing { seen, .. } = &mut session.moving
+                    && ephemeral
+                {
+                    seen.push(broadcast.id);
+                }
+                let direct = session.engine.direct().and_then(|ws| session.link(ws));
+                let queued = direct.map_or_else(|| session.engine.queued_bytes(), |link| link.queued_bytes());
+                // A slow client loses ephemeral events first.
+                if ephemeral && queued + size > limit / 2 {
+                    dropped += 1;
+                    return;
+                }
+                match direct {
+                    Some(_) if queued + size > limit => slow.push(target.session),
+                    Some(link) => {
+                        if link.push(ws.clone()) == Pushed::List {
+                            dirty.push(link.clone());
+                        }
+                    }
+                    None => {
+                        for frame in broadcast.frames.packets() {
+                            session.engine.handle(engine_config, now, Input::Send(frame.clone()));
+                        }
+                        touched.push(target.session);
+                    }
+                }
+            }
+            Some(Entry::Arriving(arriving)) => {
+                arriving.buffered_bytes += size;
+                arriving.buffer.push((target.serial, broadcast.clone()));
+                if arriving.buffered_bytes > limit {
+                    slow.push(target.session);
+                }
+            }
+            Some(Entry::Out) | None => {}
+        });
+        shard.shared.metrics.deliveries.inc_by(receivers as u64);
+        shard.shared.metrics.dropped_ephemeral.inc_by(dropped);
+        for key in slow {
+            self.close(shard, key, CloseReason::SlowClient);
+            self.abandon_arriving(shard, key);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One core: its sessions, its part of the hub, and everything they do, on one thread without locks.
+//!
+//! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
+//! its end. `session` is the state of one session, `turns` what happens to it, `actions` and `commands` what dialects ask for,
+//! `reader` the task behind a WebSocket, `moving` the session move, `timers` the deadlines.
+
+mod actions;
+mod commands;
+mod connect;
+mod deliver;
+mod moving;
+mod reader;
+mod session;
+mod timers;
+mod turns;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bus::Bus;
+use bytes::Bytes;
+use cluster::forwarding::{Answer, Ask, ForwardKey};
+use cluster::moving::{MoveOwnerOutput, TakerOutput};
+use cluster::sid::{NodeId, SidKey};
+use domain::chat::Head;
+use engineio::{CloseReason, PollId};
+use hub::{Hub, RoomKey};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::app::App;
+use crate::clock::{Clock, Millis};
+use crate::lease::Nodes;
+use crate::link::{self, Link};
+use crate::metrics::Metrics;
+use crate::node::{Fed, Node};
+use crate::peers::Peers;
+use crate::roster::{Roster, RosterStore};
+
+pub use session::{Opening, SessionKey};
+
+/// What all threads of a node share.
+#[derive(Debug)]
+pub struct Shared {
+    pub id: NodeId,
+    pub key: SidKey,
+    pub apps: Arc<[App]>,
+    /// Open sessions by application, for the limit.
+    pub open: Box<[AtomicUsize]>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub bus: Bus,
+    pub node: Node,
+    pub peers: Peers,
+    pub nodes: Nodes,
+}
+
+impl Shared {
+    pub fn app(&self, ix: u16) -> &App {
+        &self.apps[usize::from(ix)]
+    }
+
+    /// Takes a place for a session; `false`: the application's limit is reached.
+    fn take_place(&self, app: u16) -> bool {
+        let limit = self.app(app).limits.max_sessions;
+        let open = &self.open[usize::from(app)];
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1))
+            .is_ok()
+    }
+
+    fn give_place(&self, app: u16) {
+        self.open[usize::from(app)].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What other threads ask of a shard. Each is owed to one request, connection or move: their limits bound the channel.
+#[derive(Debug)]
+pub enum Control {
+    /// A client's TCP connection.
+    Accept {
+        stream: std::net::TcpStream,
+        peer: std::net::SocketAddr,
+        listener: usize,
+    },
+    /// A handshake over polling: the session id, or the limit is reached.
+    Open {
+        opening: Box<Opening>,
+        done: oneshot::Sender<Option<String>>,
+    },
+    /// A handshake over WebSocket, whose connection is about to switch protocols.
+    OpenWebSocket {
+        opening: Box<Opening>,
+        upgrade: hyper::upgrade::OnUpgrade,
+    },
+    /// A WebSocket for a session that polls, about to switch protocols.
+    Upgrade {
+        app: u16,
+        sid: String,
+        upgrade: hyper::upgrade::OnUpgrade,
+    },
+    /// The same, switched, for a session of this shard.
+    Attach {
+        sid: String,
+        stream: std::net::TcpStream,
+        ahead: Bytes,
+    },
+    /// A request for a session of this shard; `None`: there is no such session.
+    Request {
+        app: u16,
+        sid: String,
+        poll: PollId,
+        ask: Ask,
+        done: oneshot::Sender<Option<Answer>>,
+    },
+    /// The client of a request went away.
+    Gone {
+        sid: String,
+        poll: PollId,
+    },
+    Forwarded {
+        key: ForwardKey,
+        sid: Arc<str>,
+        ask: Ask,
+    },
+    ForwardedGone {
+        key: ForwardKey,
+        sid: Arc<str>,
+    },
+    Moving(MoveOwnerOutput),
+    Taking(TakerOutput),
+    /// Close about this many sessions; answers with how many are left.
+    Drain {
+        batch: usize,
+        done: oneshot::Sender<usize>,
+    },
+    /// Close what is left now.
+    CutOff,
+}
+
+/// How other threads reach a shard.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    pub ix: u8,
+    control: mpsc::UnboundedSender<Control>,
+}
+
+/// The shard's ends of its channels.
+#[derive(Debug)]
+pub struct Inbox {
+    control: mpsc::UnboundedReceiver<Control>,
+    feed: mpsc::Receiver<Fed>,
+}
+
+/// A shard's channels, made before its thread.
+pub fn channel(ix: u8) -> (ShardHandle, mpsc::Sender<Fed>, Inbox) {
+    let (control, control_inbox) = mpsc::unbounded_channel();
+    let (feed, feed_inbox) = mpsc::channel(crate::node::FEED_DEPTH);
+    (ShardHandle { ix, control }, feed, Inbox { control: control_inbox, feed: feed_inbox })
+}
+
+impl ShardHandle {
+    pub fn control(&self, control: Control) {
+        // A shard ends with its node only.
+        let _ = self.control.send(control);
+    }
+}
+
+/// One core's thread-local world.
+#[derive(Debug)]
+pub struct Shard {
+    pub ix: u8,
+    pub shared: Arc<Shared>,
+    pub store: RosterStore,
+    pub handle: ShardHandle,
+    /// The other shards, for WebSockets that arrive at the wrong core.
+    pub all: Vec<ShardHandle>,
+    state: RefCell<State>,
+    /// An earlier deadline than the one slept for was set.
+    timer_changed: Notify,
+}
+
+/// Everything a shard owns.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    sessions: session::Table,
+    hub: Hub<session::Target>,
+    /// Links with something to write at the end of the turn.
+    dirty: Vec<Rc<Link>>,
+    /// Sessions with outputs to draw at the end of the turn.
+    touched: Vec<SessionKey>,
+    /// Async work that this turn started.
+    tasks: Vec<commands::Task>,
+    timers: timers::Timers,
+    roster: Roster,
+    /// Newest known message position by room; a hint, the store decides.
+    heads: FxHashMap<RoomKey, Head>,
+    /// Joins of reserved sessions that wait for the taker.
+    tickets: FxHashMap<u64, oneshot::Sender<()>>,
+    /// Sessions that wait for their barrier before they freeze.
+    barriers: FxHashMap<u64, SessionKey>,
+    /// Sessions that are arriving, by move.
+    arriving: FxHashMap<u64, SessionKey>,
+    next_token: u64,
+}
+
+impl Shard {
+    pub fn new(handle: ShardHandle, all: Vec<ShardHandle>, shared: Arc<Shared>) -> Rc<Self> {
+        let store = RosterStore {
+            bus: shared.bus.clone(),
+            node: shared.id,
+            shard: handle.ix,
+            nodes: shared.nodes.clone(),
+        };
+        Rc::new(Self {
+            ix: handle.ix,
+            shared,
+            store,
+            handle,
+            all,
+            state: RefCell::default(),
+            timer_changed: Notify::new(),
+        })
+    }
+
+    /// Enters the state. At the end of the turn outputs are drawn, sockets written, tasks started.
+    pub(crate) fn turn<R>(self: &Rc<Self>, work: impl FnOnce(&mut State, &Self) -> R) -> R {
+        let mut state = self.state.borrow_mut();
+        let result = work(&mut state, self);
+        state.settle(self);
+        let (mut dirty, tasks) = (std::mem::take(&mut state.dirty), std::mem::take(&mut state.tasks));
+        drop(state);
+        for link in dirty.drain(..) {
+            link::flush(&link);
+        }
+        // Its buffer serves the next turn.
+        self.state.borrow_mut().dirty = dirty;
+        for task in tasks {
+            tokio::task::spawn_local(commands::run(self.clone(), task));
+        }
+        result
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.shared.clock.now()
+    }
+
+    /// Serves until the node drops its handles. Feed before control: what was published before a request is heard before it.
+    pub async fn run(self: Rc<Self>, mut inbox: Inbox, http: Rc<crate::http::Server>) {
+        /// Pieces handled in one turn, so that writes join without starving requests.
+        const PER_TURN: usize = 64;
+        loop {
+            let wake =
+                self.shared.clock.instant(self.state.borrow().timers.next().unwrap_or(Millis::MAX / 2));
+            tokio::select! {
+                biased;
+                fed = inbox.feed.recv() => {
+                    let Some(fed) = fed else { return };
+                    self.turn(|state, shard| {
+                        state.on_fed(shard, fed);
+                        for _ in 0..PER_TURN {
+                            let Ok(fed) = inbox.feed.try_recv() else { break };
+                            state.on_fed(shard, fed);
+                        }
+                    });
+                }
+                control = inbox.control.recv() => {
+                    let Some(control) = control else { return };
+                    self.on_control(control, &http);
+                }
+                () = tokio::time::sleep_until(wake) => self.turn(State::on_timers),
+                () = self.timer_changed.notified() => {}
+            }
+            // A long run of ready work must not starve the readers of this core.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn on_control(self: &Rc<Self>, control: Control, http: &Rc<crate::http::Server>) {
+        match control {
+            Control::Accept { stream, peer, listener } => http.serve(self, stream, peer, listener),
+            Control::Open { opening, done } => {
+                let sid = self.turn(|state, shard| state.open_polling(shard, *opening));
+                // The client left during its handshake: the session ends by its heartbeat.
+                let _ = done.send(sid);
+            }
+            Control::OpenWebSocket { opening, upgrade } => {
+                tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade));
+            }
+            Control::Upgrade { app, sid, upgrade } => {
+                tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade));
+            }
+            Control::Attach { sid, stream, ahead } => reader::attach(self, sid, stream, ahead),
+            Control::Request { app, sid, poll, ask, done } => {
+                self.turn(|state, shard| {
+                    state.request(shard, Some(app), &sid, poll, ask, session::Responder::Local(done));
+                });
+            }
+            Control::Gone { sid, poll } => self.turn(|state, shard| state.poll_gone(shard, &sid, poll)),
+            Control::Forwarded { key, sid, ask } => self.turn(|state, shard| {
+                let poll = state.new_poll();
+                state.request(shard, None, &sid, poll, ask, session::Responder::Forwarded(key));
+            }),
+            Control::ForwardedGone { key, sid } => {
+                self.turn(|state, shard| state.forwarded_gone(shard, &sid, &key))
+            }
+            Control::Moving(output) => self.turn(|state, shard| state.on_move_owner(shard, output)),
+            Control::Taking(output) => self.turn(|state, shard| state.on_taker(shard, output)),
+            Control::Drain { batch, done } => {
+                let left =
+                    self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
+                let _ = done.send(left);
+            }
+            Control::CutOff => {
+                self.turn(|state, shard| state.close_some(shard, usize::MAX, CloseReason::ServerShutdown));
+            }
+        }
+    }
+}

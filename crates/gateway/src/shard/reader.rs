@@ -1,0 +1,161 @@
+//! The task behind a WebSocket: tungstenite reads frames, the session takes them. Writing is the link's.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineio::{Frame, Input, Text, WsId};
+use futures_util::{FutureExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::session::{Opening, SessionKey};
+use super::{Control, Shard};
+use crate::link::{Link, LinkIo};
+
+/// Per connection, zero-filled by tungstenite: its default of 128 KiB would be most of an idle connection.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+
+/// Frames taken in one turn, so that their answers share a write without starving other sockets.
+const FRAMES_PER_TURN: usize = 32;
+
+/// How long the client may take to close after us.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// A handshake over WebSocket: the session begins when the connection has switched protocols.
+pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade) {
+    let Some((stream, ahead)) = switched(upgrade).await else { return };
+    let app = opening.app;
+    let link = Rc::new(Link::new(stream));
+    let opened = shard.turn(|state, shard| state.open_websocket(shard, opening, link.clone()));
+    match opened {
+        Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
+        // The limit was reached between the check and now.
+        None => link.finish(crate::link::ws_close_bytes(1013)),
+    }
+}
+
+/// A WebSocket for a session that polls: here, at another core, or at another node.
+pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade) {
+    let Some((stream, ahead)) = switched(upgrade).await else { return };
+    let Some(address) = shard.shared.key.open(&sid) else { return };
+    if address.node != shard.shared.id {
+        let link = Rc::new(Link::new(stream));
+        let key = shard.turn(|state, _| state.add_arriving(app, &sid, address.node, link.clone()));
+        return read(shard, app, key, WsId(0), link, ahead).await;
+    }
+    if address.shard == shard.ix {
+        return attach_here(&shard, &sid, stream, ahead);
+    }
+    let (Some(owner), Ok(stream)) = (shard.all.get(usize::from(address.shard)), stream.into_std()) else {
+        return;
+    };
+    owner.control(Control::Attach { sid, stream, ahead });
+}
+
+/// A WebSocket that arrived at another core, for a session of this one.
+pub fn attach(shard: &Rc<Shard>, sid: String, stream: std::net::TcpStream, ahead: Bytes) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => attach_here(shard, &sid, stream, ahead),
+        Err(error) => tracing::warn!(%error, "a WebSocket could not change cores"),
+    }
+}
+
+fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes) {
+    let link = Rc::new(Link::new(stream));
+    let attached = shard.turn(|state, shard| {
+        let key = state.sessions.by_sid(sid)?;
+        state.with_session(shard, key, |_, session| {
+            let ws = session.new_ws();
+            session.links.push((ws, link.clone()));
+            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::WsOpen(ws));
+            (session.app, session.key, ws)
+        })
+    });
+    match attached {
+        Some((app, key, ws)) => {
+            drop(tokio::task::spawn_local(read(shard.clone(), app, key, ws, link, ahead)))
+        }
+        None => link.finish(crate::link::ws_close_bytes(1008)),
+    }
+}
+
+/// The TCP connection behind an upgraded request, and what was read of it already.
+async fn switched(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let upgraded: Upgraded = upgrade.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Link>, ahead: Bytes) {
+    let max = shard.shared.app(app).limits.max_payload_bytes;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max));
+    let io = LinkIo { link: link.clone(), ahead };
+    let mut stream = Box::pin(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await);
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = link.closing.notified() => break,
+            message = stream.next() => message,
+        };
+        let mut end = None;
+        let mut frames = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match frame(message) {
+                Read::Frame(frame) => frames.push(frame),
+                Read::Nothing => {}
+                Read::End { too_large } => end = Some(too_large),
+            }
+            if end.is_none() && frames.len() < FRAMES_PER_TURN {
+                next = stream.next().now_or_never();
+            }
+        }
+        let paused = shard.turn(|state, shard| {
+            let paused = frames.into_iter().filter_map(|frame| state.ws_frame(shard, key, ws, frame)).last();
+            if let Some(too_large) = end {
+                state.ws_gone(shard, key, ws, too_large);
+            }
+            paused
+        });
+        if end.is_some() {
+            break;
+        }
+        if let Some(paused) = paused {
+            paused.notified().await;
+        }
+    }
+    // Ours was the first close: the client's answer is read, so that what was sent last is not lost to a reset.
+    let rest = async { while stream.next().await.is_some_and(|message| message.is_ok()) {} };
+    let _ = tokio::time::timeout(CLOSE_WAIT, rest).await;
+}
+
+enum Read {
+    Frame(Frame),
+    /// A ping, pong or the like, answered already.
+    Nothing,
+    End {
+        too_large: bool,
+    },
+}
+
+fn frame(message: Option<Result<Message, Error>>) -> Read {
+    match message {
+        Some(Ok(Message::Text(text))) => match Text::try_from(Bytes::from(text)) {
+            Ok(text) => Read::Frame(Frame::Text(text)),
+            Err(_) => Read::End { too_large: false },
+        },
+        Some(Ok(Message::Binary(bytes))) => Read::Frame(Frame::Binary(bytes)),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Read::Nothing,
+        Some(Err(Error::Capacity(_))) => Read::End { too_large: true },
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End { too_large: false },
+    }
+}

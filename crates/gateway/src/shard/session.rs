@@ -1,0 +1,281 @@
+//! The state of one session, and the table of a shard's sessions.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cluster::forwarding::{Answer, ForwardKey};
+use cluster::moving::MoveKey;
+use cluster::sid::NodeId;
+use dialects::{Handshake, Membership, Participant};
+use domain::Identity;
+use engineio::{Frame, Message, PollId, WsId};
+use http::HeaderMap;
+use hub::{Broadcast, SocketIx};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use socketio::{Connections, Namespace};
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock::Millis;
+use crate::link::Link;
+
+/// A session's place in its shard; never valid for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    ix: u32,
+    generation: u32,
+}
+
+/// What the hub keeps per socket: its session, and which of the session's sockets it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub session: SessionKey,
+    pub serial: u32,
+}
+
+/// A shard's sessions, those that are arriving included.
+#[derive(Debug, Default)]
+pub struct Table {
+    entries: Slab<(u32, Entry)>,
+    /// Sessions this node opened. One that moved here is reached by its WebSocket only.
+    by_sid: FxHashMap<Box<str>, SessionKey>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+pub enum Entry {
+    Live(Box<Session>),
+    Arriving(Box<Arriving>),
+    /// Being worked on: its owner puts it back.
+    Out,
+}
+
+/// The request that opens a session.
+#[derive(Debug)]
+pub struct Opening {
+    pub app: u16,
+    pub handshake: Option<Box<Handshake>>,
+    /// The headers in which a token may stand, if there are any.
+    pub headers: Option<Box<HeaderMap>>,
+    pub peer: std::net::IpAddr,
+}
+
+/// One Engine.IO session and the sockets in it.
+#[derive(Debug)]
+pub struct Session {
+    pub key: SessionKey,
+    pub sid: Box<str>,
+    pub app: u16,
+    pub engine: engineio::Session,
+    /// `None` at the bare Engine.IO layer.
+    pub io: Option<Connections>,
+    pub sockets: Vec<Socket>,
+    pub links: Vec<(WsId, Rc<Link>)>,
+    pub responders: Vec<(PollId, Responder)>,
+    /// Messages that wait for a command under way.
+    pub inbox: VecDeque<Message>,
+    /// Packets that a namespace's acceptance released; before `inbox`.
+    pub released: VecDeque<socketio::Event>,
+    /// A command is under way: one at a time keeps the session's order.
+    pub busy: bool,
+    /// The reader of the WebSocket waits for room in `inbox`.
+    pub paused: Option<Rc<Notify>>,
+    /// Answers to POSTs that wait for room in `inbox`.
+    pub held_answers: Vec<(PollId, engineio::Answer)>,
+    pub opening: Opening,
+    pub moving: Moving,
+    /// Earliest entry in the timers.
+    pub scheduled: Millis,
+    /// When a socket's token runs out.
+    pub expires: Option<Millis>,
+    pub next_serial: u32,
+    pub next_ws: u32,
+    /// Ended, and no longer in the table after this turn.
+    pub closed: bool,
+}
+
+/// Whether another node wants the session.
+#[derive(Debug, Default)]
+pub enum Moving {
+    #[default]
+    No,
+    /// Reserved. Ids of ephemeral events delivered meanwhile.
+    Reserved { key: MoveKey, seen: Vec<u128> },
+    /// The client has upgraded there: freeze as soon as no command is under way and the barrier is passed.
+    Freezing { key: MoveKey, seen: Vec<u128>, barrier: bool },
+}
+
+/// Who waits for a request's answer.
+#[derive(Debug)]
+pub enum Responder {
+    Local(oneshot::Sender<Option<Answer>>),
+    Forwarded(ForwardKey),
+}
+
+/// A socket: the session in a namespace.
+#[derive(Debug)]
+pub struct Socket {
+    pub serial: u32,
+    pub nsp: Namespace,
+    pub id: Box<str>,
+    pub ix: SocketIx,
+    pub identity: Option<Box<Identity>>,
+    pub memberships: Vec<Membership>,
+    /// Rooms in which others see it.
+    pub listed: Vec<(Box<str>, Participant)>,
+    pub stage: u32,
+    pub accepted: bool,
+}
+
+/// A session on its way here: its WebSocket is here, its state is not yet.
+#[derive(Debug)]
+pub struct Arriving {
+    pub key: SessionKey,
+    pub mv: u64,
+    pub owner: NodeId,
+    pub sid: Box<str>,
+    pub app: u16,
+    pub link: Rc<Link>,
+    pub stage: ArrivingStage,
+    pub sockets: Vec<ArrivingSocket>,
+    /// Live events for its sockets, in order.
+    pub buffer: Vec<(u32, Arc<Broadcast>)>,
+    pub buffered_bytes: usize,
+    /// What the client sent after its upgrade packet.
+    pub late: Vec<Frame>,
+    pub late_bytes: usize,
+    pub next_serial: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArrivingStage {
+    /// Nothing was said yet.
+    Silent,
+    Probed,
+    Upgraded,
+}
+
+#[derive(Debug)]
+pub struct ArrivingSocket {
+    pub serial: u32,
+    pub id: Box<str>,
+    pub ix: SocketIx,
+}
+
+impl Table {
+    /// A key for a session to be put in with [`Table::put`].
+    pub fn reserve(&mut self) -> SessionKey {
+        self.generation = self.generation.wrapping_add(1);
+        let ix = self.entries.insert((self.generation, Entry::Out));
+        SessionKey {
+            ix: u32::try_from(ix).expect("a core holds far fewer than 2^32 sessions"),
+            generation: self.generation,
+        }
+    }
+
+    pub fn name(&mut self, sid: &str, key: SessionKey) {
+        self.by_sid.insert(sid.into(), key);
+    }
+
+    pub fn by_sid(&self, sid: &str) -> Option<SessionKey> {
+        self.by_sid.get(sid).copied()
+    }
+
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Entry> {
+        match self.entries.get_mut(key.ix as usize) {
+            Some((generation, entry)) if *generation == key.generation => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// Takes a live session out, to be put back with [`Table::put`] or forgotten with [`Table::remove`].
+    pub fn take(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        let entry = self.get_mut(key)?;
+        match std::mem::replace(entry, Entry::Out) {
+            Entry::Live(session) => Some(session),
+            other => {
+                *entry = other;
+                None
+            }
+        }
+    }
+
+    pub fn take_arriving(&mut self, key: SessionKey) -> Option<Box<Arriving>> {
+        let entry = self.get_mut(key)?;
+        match std::mem::replace(entry, Entry::Out) {
+            Entry::Arriving(arriving) => Some(arriving),
+            other => {
+                *entry = other;
+                None
+            }
+        }
+    }
+
+    pub fn put(&mut self, key: SessionKey, entry: Entry) {
+        *self.get_mut(key).expect("a place is kept until it is removed") = entry;
+    }
+
+    pub fn remove(&mut self, key: SessionKey, sid: &str) {
+        if self.by_sid.get(sid) == Some(&key) {
+            self.by_sid.remove(sid);
+        }
+        if self.get_mut(key).is_some() {
+            self.entries.remove(key.ix as usize);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn keys(&self) -> Vec<SessionKey> {
+        let key = |(ix, (generation, _)): (usize, &(u32, Entry))| SessionKey {
+            ix: ix as u32,
+            generation: *generation,
+        };
+        self.entries.iter().map(key).collect()
+    }
+}
+
+impl Session {
+    pub fn socket_by_serial(&mut self, serial: u32) -> Option<&mut Socket> {
+        self.sockets.iter_mut().find(|socket| socket.serial == serial)
+    }
+
+    pub fn link(&self, ws: WsId) -> Option<&Rc<Link>> {
+        self.links.iter().find(|(id, _)| *id == ws).map(|(_, link)| link)
+    }
+
+    pub fn new_serial(&mut self) -> u32 {
+        self.next_serial += 1;
+        self.next_serial
+    }
+
+    pub fn new_ws(&mut self) -> WsId {
+        self.next_ws += 1;
+        WsId(self.next_ws)
+    }
+
+    /// The reservation, whether or not the freeze has begun.
+    pub fn move_key(&self) -> Option<&MoveKey> {
+        match &self.moving {
+            Moving::No => None,
+            Moving::Reserved { key, .. } | Moving::Freezing { key, .. } => Some(key),
+        }
+    }
+}
+
+impl Socket {
+    /// As dialects see it.
+    pub fn view<'a>(&'a self, handshake: Option<&'a Handshake>) -> dialects::Socket<'a> {
+        dialects::Socket {
+            id: &self.id,
+            namespace: self.nsp.as_str(),
+            identity: self.identity.as_deref(),
+            memberships: &self.memberships,
+            handshake,
+            stage: self.stage,
+        }
+    }
+}

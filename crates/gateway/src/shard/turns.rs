@@ -1,0 +1,422 @@
+//! What happens to a session: requests, frames, deadlines, its end. Each entry takes the session out of the table, works on
+//! it, draws its outputs and puts it back.
+
+use cluster::forwarding::{Answer, Ask, ForwardKey};
+use engineio::{CloseReason, Frame, Input, Message, Output, PollId, WsId};
+
+use super::session::{Entry, Moving, Opening, Responder, Session, SessionKey};
+use super::{Shard, State};
+use crate::clock::Millis;
+use crate::link::{self, Link, Pushed};
+
+/// Poll ids of forwarded requests are the shard's own; those of local requests come from the handlers and are below.
+const FORWARDED_POLLS: u64 = 1 << 63;
+
+impl State {
+    /// At the end of a turn: sessions that were sent to, but not entered.
+    pub(super) fn settle(&mut self, shard: &Shard) {
+        while let Some(key) = self.touched.pop() {
+            self.with_session(shard, key, |_, _| {});
+        }
+    }
+
+    /// Enters a live session; whatever it then has to do is done before it goes back.
+    pub(super) fn with_session<R>(
+        &mut self,
+        shard: &Shard,
+        key: SessionKey,
+        work: impl FnOnce(&mut Self, &mut Session) -> R,
+    ) -> Option<R> {
+        let mut session = self.sessions.take(key)?;
+        let result = work(self, &mut session);
+        self.draw(shard, &mut session);
+        if session.closed {
+            self.sessions.remove(key, &session.sid);
+        } else {
+            if self.timers.schedule(&mut session) {
+                shard.timer_changed.notify_one();
+            }
+            self.sessions.put(key, Entry::Live(session));
+        }
+        Some(result)
+    }
+
+    pub(super) fn new_poll(&mut self) -> PollId {
+        self.next_token += 1;
+        PollId(FORWARDED_POLLS | self.next_token)
+    }
+
+    /// A new session over polling; `None`: the limit is reached.
+    pub(super) fn open_polling(&mut self, shard: &Shard, opening: Opening) -> Option<String> {
+        if !shard.shared.take_place(opening.app) {
+            return None;
+        }
+        let engine = engineio::Session::polling(shard.now(), &shard.shared.app(opening.app).engine);
+        let key = self.add(shard, opening, engine);
+        let sid = self.with_session(shard, key, |state, session| {
+            state.opened(shard, session);
+            session.sid.to_string()
+        });
+        sid
+    }
+
+    /// A new session over this WebSocket.
+    pub(super) fn open_websocket(
+        &mut self,
+        shard: &Shard,
+        opening: Opening,
+        link: std::rc::Rc<Link>,
+    ) -> Option<(SessionKey, WsId)> {
+        if !shard.shared.take_place(opening.app) {
+            return None;
+        }
+        let ws = WsId(0);
+        let config = &shard.shared.app(opening.app).engine;
+        let engine = engineio::Session::websocket(shard.now(), config, ws);
+        let key = self.add(shard, opening, engine);
+        self.with_session(shard, key, |state, session| {
+            session.links.push((ws, link));
+            let open = Frame::Text(engineio::handshake_json(&session.sid, config, false));
+            state.write(session, ws, &open);
+            state.opened(shard, session);
+        });
+        Some((key, ws))
+    }
+
+    fn add(&mut self, shard: &Shard, opening: Opening, engine: engineio::Session) -> SessionKey {
+        let app = shard.shared.app(opening.app);
+        let key = self.sessions.reserve();
+        let sid: Box<str> = shard.shared.key.mint(shard.shared.id, shard.ix, rand::random()).into();
+        let io = (app.dialect.layer() == dialects::Layer::SocketIo)
+            .then(|| socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms));
+        self.sessions.name(&sid, key);
+        let session = Session {
+            key,
+            sid,
+            app: opening.app,
+            engine,
+            io,
+            sockets: Vec::new(),
+            links: Vec::new(),
+            responders: Vec::new(),
+            inbox: std::collections::VecDeque::new(),
+            released: std::collections::VecDeque::new(),
+            busy: false,
+            paused: None,
+            held_answers: Vec::new(),
+            opening,
+            moving: Moving::No,
+            scheduled: Millis::MAX,
+            expires: None,
+            next_serial: 0,
+            next_ws: 0,
+            closed: false,
+        };
+        shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
+        tracing::debug!(sid = %session.sid, app = app.name(), peer = %session.opening.peer, "session opened");
+        self.sessions.put(key, Entry::Live(Box::new(session)));
+        key
+    }
+
+    fn opened(&mut self, shard: &Shard, session: &mut Session) {
+        for action in shard.shared.app(session.app).dialect.engine_opened() {
+            self.engine_send(shard, session, action);
+        }
+    }
+
+    /// A request for a session. `app`: the application it came in at; a forwarded one was checked by its node's sid.
+    pub(super) fn request(
+        &mut self,
+        shard: &Shard,
+        app: Option<u16>,
+        sid: &str,
+        poll: PollId,
+        ask: Ask,
+        responder: Responder,
+    ) {
+        let key = self.sessions.by_sid(sid);
+        let mut responder = Some(responder);
+        let taken = key.and_then(|key| {
+            self.with_session(shard, key, |_, session| {
+                let frozen = matches!(session.moving, Moving::Freezing { .. });
+                if frozen || app.is_some_and(|app| app != session.app) {
+                    return false;
+                }
+                let config = &shard.shared.app(session.app).engine;
+                let input = match ask {
+                    Ask::Get => Input::Poll(poll),
+                    Ask::Post(body) => Input::Post { id: poll, body },
+                    Ask::Check => {
+                        session.engine.handle(config, shard.now(), Input::Tick);
+                        let present = Answer { status: 200, content: "".into(), body: bytes::Bytes::new() };
+                        respond(shard, responder.take(), (!session.engine.is_closed()).then_some(present));
+                        return true;
+                    }
+                };
+                session.responders.extend(responder.take().map(|responder| (poll, responder)));
+                session.engine.handle(config, shard.now(), input);
+                true
+            })
+        });
+        if taken != Some(true) {
+            respond(shard, responder.take(), None);
+        }
+    }
+
+    pub(super) fn poll_gone(&mut self, shard: &Shard, sid: &str, poll: PollId) {
+        let Some(key) = self.sessions.by_sid(sid) else { return };
+        self.with_session(shard, key, |_, session| {
+            session.responders.retain(|(id, _)| *id != poll);
+            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::PollGone(poll));
+        });
+    }
+
+    /// The client of a forwarded request is gone, or its answer was perhaps never written: in doubt the session ends.
+    pub(super) fn forwarded_gone(&mut self, shard: &Shard, sid: &str, key: &ForwardKey) {
+        let Some(session_key) = self.sessions.by_sid(sid) else { return };
+        self.with_session(shard, session_key, |_, session| {
+            let waits = |(_, r): &(PollId, Responder)| matches!(r, Responder::Forwarded(k) if k == key);
+            let input = match session.responders.iter().position(waits) {
+                Some(at) => Input::PollGone(session.responders.swap_remove(at).0),
+                None => Input::Close(CloseReason::TransportClosed),
+            };
+            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), input);
+        });
+    }
+
+    /// Frames of a WebSocket. Returns what the reader has to wait for, if the session has too much to do.
+    pub(super) fn ws_frame(
+        &mut self,
+        shard: &Shard,
+        key: SessionKey,
+        ws: WsId,
+        frame: Frame,
+    ) -> Option<std::rc::Rc<tokio::sync::Notify>> {
+        let app = match self.sessions.get_mut(key) {
+            Some(Entry::Live(session)) => session.app,
+            Some(Entry::Arriving(_)) => {
+                self.arriving_frame(shard, key, frame);
+                return None;
+            }
+            _ => return None,
+        };
+        let limits = &shard.shared.app(app).limits;
+        self.with_session(shard, key, |_, session| {
+            session.engine.handle(&shard.shared.app(app).engine, shard.now(), Input::WsFrame { ws, frame });
+        });
+        let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return None };
+        (session.inbox.len() >= limits.pending_commands)
+            .then(|| session.paused.get_or_insert_default().clone())
+    }
+
+    /// A WebSocket ended, or sent too much at once.
+    pub(super) fn ws_gone(&mut self, shard: &Shard, key: SessionKey, ws: WsId, too_large: bool) {
+        if self.arriving_gone(shard, key) {
+            return;
+        }
+        self.with_session(shard, key, |_, session| {
+            let config = &shard.shared.app(session.app).engine;
+            let input =
+                if too_large { Input::Close(CloseReason::PayloadTooLarge) } else { Input::WsGone(ws) };
+            session.engine.handle(config, shard.now(), input);
+            if !too_large {
+                session.links.retain(|(id, _)| *id != ws);
+            }
+        });
+    }
+
+    pub(super) fn on_deadline(&mut self, shard: &Shard, session: &mut Session) {
+        let now = shard.now();
+        session.engine.handle(&shard.shared.app(session.app).engine, now, Input::Tick);
+        self.expire_packets(shard, session);
+        if session.expires.is_some_and(|at| at <= now) {
+            session.expires = None;
+            self.token_expired(shard, session);
+        }
+    }
+
+    pub(super) fn close(&mut self, shard: &Shard, key: SessionKey, reason: CloseReason) {
+        self.with_session(shard, key, |_, session| {
+            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::Close(reason));
+        });
+    }
+
+    /// Closes up to `batch` sessions that are not closing yet; returns how many are left after that.
+    pub(super) fn close_some(&mut self, shard: &Shard, batch: usize, reason: CloseReason) -> usize {
+        let keys = self.sessions.keys();
+        for key in keys.into_iter().take(batch) {
+            self.close(shard, key, reason);
+            self.abandon_arriving(shard, key);
+        }
+        self.sessions.len()
+    }
+
+    /// Carries out what the session machine put out, and handles messages until there is nothing to do now.
+    fn draw(&mut self, shard: &Shard, session: &mut Session) {
+        let config = &shard.shared.app(session.app).engine;
+        loop {
+            while let Some(output) = session.engine.poll_output(config, shard.now()) {
+                self.output(shard, session, output);
+            }
+            if session.closed || session.busy || !self.next_message(shard, session) {
+                break;
+            }
+        }
+        if !session.closed {
+            self.make_room(shard, session);
+            self.try_freeze(shard, session);
+        }
+    }
+
+    fn output(&mut self, shard: &Shard, session: &mut Session, output: Output) {
+        match output {
+            Output::Answer { id, answer } => self.answer(shard, session, id, answer),
+            Output::Ws { ws, frame } => self.write(session, ws, &frame),
+            Output::WsClose { ws, code } => {
+                if let Some(at) = session.links.iter().position(|(id, _)| *id == ws) {
+                    let (_, link) = session.links.swap_remove(at);
+                    link.finish(link::ws_close_bytes(code));
+                }
+            }
+            Output::Received(message) => session.inbox.push_back(message),
+            Output::Upgraded(_) => shard.shared.metrics.upgrades.with_label_values(&["local"]).inc(),
+            Output::ReservationLost(token) => self.reservation_lost(shard, session, token),
+            Output::Closed(reason) => self.end(shard, session, reason),
+        }
+    }
+
+    /// A POST's `ok` waits while the session has more to do than it may hold: the client sends no more meanwhile.
+    fn answer(&mut self, shard: &Shard, session: &mut Session, id: PollId, answer: engineio::Answer) {
+        let full = session.inbox.len() >= shard.shared.app(session.app).limits.pending_commands;
+        if full && answer == engineio::Answer::Ok {
+            session.held_answers.push((id, answer));
+            return;
+        }
+        let Some(at) = session.responders.iter().position(|(poll, _)| *poll == id) else { return };
+        let (_, responder) = session.responders.swap_remove(at);
+        let payload = matches!(answer, engineio::Answer::Payload(_));
+        let (status, content, body) = answer.into_http();
+        let delivered =
+            respond(shard, Some(responder), Some(Answer { status, content: content.into(), body }));
+        if !delivered && payload {
+            // What that client was to get is lost with it.
+            let config = &shard.shared.app(session.app).engine;
+            session.engine.handle(config, shard.now(), Input::Close(CloseReason::TransportClosed));
+        }
+    }
+
+    /// Below half of its limit the session takes more.
+    fn make_room(&mut self, shard: &Shard, session: &mut Session) {
+        if session.inbox.len() > shard.shared.app(session.app).limits.pending_commands / 2 {
+            return;
+        }
+        if let Some(reader) = session.paused.take() {
+            reader.notify_one();
+        }
+        for (id, answer) in std::mem::take(&mut session.held_answers) {
+            self.answer(shard, session, id, answer);
+        }
+    }
+
+    /// Takes up one message. `false`: there is none.
+    fn next_message(&mut self, shard: &Shard, session: &mut Session) -> bool {
+        if let Some(event) = session.released.pop_front() {
+            self.on_packet(shard, session, event);
+            return true;
+        }
+        let Some(message) = session.inbox.pop_front() else { return false };
+        if session.inbox.is_empty() {
+            session.inbox = std::collections::VecDeque::new();
+        }
+        match shard.shared.app(session.app).dialect.layer() {
+            dialects::Layer::Engine => self.engine_message(shard, session, message),
+            dialects::Layer::SocketIo => self.socketio_message(shard, session, message),
+        }
+        true
+    }
+
+    fn engine_message(&mut self, shard: &Shard, session: &mut Session, message: Message) {
+        let message = match message {
+            Message::Text(text) => dialects::EngineAction::Text(text.as_str().to_owned()),
+            Message::Binary(bytes) => dialects::EngineAction::Binary(bytes),
+        };
+        let answers = shard
+            .shared
+            .app(session.app)
+            .dialect
+            .engine_message(session.opening.handshake.as_deref(), message);
+        for answer in answers {
+            self.engine_send(shard, session, answer);
+        }
+    }
+
+    fn engine_send(&mut self, shard: &Shard, session: &mut Session, action: dialects::EngineAction) {
+        let frame = match action {
+            dialects::EngineAction::Text(text) => Frame::message(&text),
+            dialects::EngineAction::Binary(bytes) => Frame::Binary(bytes),
+        };
+        self.send(shard, session, frame);
+    }
+
+    /// Sends one frame to the client over whatever transport it has.
+    pub(super) fn send(&mut self, shard: &Shard, session: &mut Session, frame: Frame) {
+        let config = &shard.shared.app(session.app).engine;
+        if let Some(link) = session.engine.direct().and_then(|ws| session.link(ws))
+            && link.queued_bytes() + frame.len() > config.max_queue_bytes
+        {
+            return session.engine.handle(config, shard.now(), Input::Close(CloseReason::SlowClient));
+        }
+        session.engine.handle(config, shard.now(), Input::Send(frame));
+    }
+
+    pub(super) fn write(&mut self, session: &Session, ws: WsId, frame: &Frame) {
+        if let Some(link) = session.link(ws)
+            && link.push(link::ws_bytes(frame)) == Pushed::List
+        {
+            self.dirty.push(link.clone());
+        }
+    }
+
+    /// The session is over: everybody who waits for it hears so, its rooms go.
+    fn end(&mut self, shard: &Shard, session: &mut Session, reason: CloseReason) {
+        let shared = &shard.shared;
+        session.closed = true;
+        shared.metrics.sessions_closed.with_label_values(&[reason.name()]).inc();
+        tracing::debug!(sid = %session.sid, reason = reason.name(), "session closed");
+        if let Some(key) = session.move_key() {
+            shared.peers.move_owner(cluster::moving::MoveOwnerInput::Withdrawn { key: key.clone() });
+        }
+        while let Some(socket) = session.sockets.pop() {
+            self.socket_gone(shard, session, socket);
+        }
+        self.forget(shard, session);
+    }
+
+    /// Frees what a session that ended or moved away held here.
+    pub(super) fn forget(&mut self, shard: &Shard, session: &mut Session) {
+        let shared = &shard.shared;
+        for (_, responder) in session.responders.drain(..) {
+            respond(shard, Some(responder), None);
+        }
+        for (_, link) in session.links.drain(..) {
+            link.abandon();
+        }
+        if let Some(reader) = session.paused.take() {
+            reader.notify_one();
+        }
+        shared.metrics.sessions.with_label_values(&[shared.app(session.app).name()]).dec();
+        shared.give_place(session.app);
+    }
+}
+
+/// `false`: nobody waits any more.
+fn respond(shard: &Shard, responder: Option<Responder>, answer: Option<Answer>) -> bool {
+    match responder {
+        None => false,
+        Some(Responder::Local(done)) => done.send(answer).is_ok(),
+        Some(Responder::Forwarded(key)) => {
+            shard.shared.peers.answered(key, answer);
+            true
+        }
+    }
+}

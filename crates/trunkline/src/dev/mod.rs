@@ -1,0 +1,115 @@
+//! `trunkline dev`: everything in one process, for somebody who wants to see it work. Two gateway nodes on neighbouring
+//! ports share a private nats-server; a key of its own is kept in the data directory; a ready token and a line to try are printed.
+
+mod data_dir;
+mod welcome;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use bus::child::{ChildOptions, NatsChild};
+
+use crate::arguments::DevArguments;
+use crate::config::{Config, Inputs, load};
+use crate::failure::Failure;
+use crate::node::Node;
+use crate::signals::Signals;
+use data_dir::DataDir;
+use welcome::welcome;
+
+/// What is served without a configuration file.
+const DEFAULT_CONFIG: &str =
+    "log = \"warn,trunkline=info,gateway=info\"\n[[app]]\nname = \"visits\"\ndialect = \"telehealth\"\n";
+
+/// Two show that no node is special.
+const NODES: u16 = 2;
+
+/// A developer who stops the process does not want to wait.
+const DRAIN_S: u64 = 2;
+
+/// Serves until a signal, then drains the nodes and stops the nats-server.
+pub fn run(arguments: &DevArguments) -> Result<ExitCode, Failure> {
+    if !arguments.config.nats.is_empty() {
+        return Err(Failure::Usage(
+            "dev runs a nats-server of its own: use `trunkline gateway` with --nats".to_owned(),
+        ));
+    }
+    let data_dir = DataDir::open(&arguments.data_dir)?;
+    let config = configuration(arguments, &data_dir)?;
+    telemetry::log::init(&config.log)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(serve(config, &data_dir))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The given configuration, or the built-in one, with the development key where an application has none.
+fn configuration(arguments: &DevArguments, data_dir: &DataDir) -> Result<Config, Failure> {
+    let mut inputs: Inputs = arguments.config.inputs()?;
+    inputs.file.get_or_insert_with(|| ("the built-in configuration".to_owned(), DEFAULT_CONFIG.to_owned()));
+    if !inputs.environment.iter().any(|(name, value)| name == "JWT_SECRET" && !value.is_empty()) {
+        inputs.environment.push(("JWT_SECRET".to_owned(), data_dir.key()?));
+    }
+    let loaded = load(&inputs);
+    if loaded.mistakes.is_empty() { Ok(loaded.config) } else { Err(Failure::Configuration(loaded.mistakes)) }
+}
+
+async fn serve(mut config: Config, data_dir: &DataDir) -> Result<(), Failure> {
+    let mut signals = Signals::listen().map_err(Failure::Runtime)?;
+    let nats = tokio::select! {
+        nats = NatsChild::start(ChildOptions::new(data_dir.nats())) => nats?,
+        _ = signals.next() => return Ok(()),
+    };
+    config.nats.servers = vec![nats.url()];
+    let started = tokio::select! {
+        nodes = start_nodes(&config) => nodes,
+        _ = signals.next() => Ok(Vec::new()),
+    };
+    let nodes = match started {
+        Ok(nodes) => nodes,
+        Err(failure) => {
+            nats.stop().await;
+            return Err(failure);
+        }
+    };
+    if !nodes.is_empty() {
+        println!("{}", welcome(&config, &nodes, &nats.url(), &data_dir.key_file())?);
+        signals.next().await;
+    }
+    signals.or_exit(stop(nodes, nats)).await;
+    Ok(())
+}
+
+async fn start_nodes(config: &Config) -> Result<Vec<Node>, Failure> {
+    let mut nodes = Vec::new();
+    for index in 0..NODES {
+        nodes.push(Node::start(&of_node(config, index)).await?);
+    }
+    Ok(nodes)
+}
+
+/// The configuration of one node: every port moved by its index, so that the second is found right after the first.
+fn of_node(config: &Config, index: u16) -> Config {
+    let mut config = config.clone();
+    let moved = |addr: &mut SocketAddr| {
+        if addr.port() != 0 {
+            addr.set_port(addr.port().saturating_add(index));
+        }
+    };
+    config.http.listen.iter_mut().chain(&mut config.http.admin).for_each(moved);
+    config.app.iter_mut().flat_map(|app| &mut app.listen).for_each(moved);
+    let name = config.node.name.as_deref().unwrap_or("dev");
+    config.node.name = Some(format!("{name}-{}", index + 1));
+    // Two nodes share the machine; without this each would take every core.
+    config.node.shards = config.node.shards.max(1);
+    config.node.drain_s = config.node.drain_s.min(DRAIN_S);
+    config
+}
+
+/// One after the other, so that the first node's clients find the second.
+async fn stop(nodes: Vec<Node>, nats: NatsChild) {
+    for node in nodes {
+        node.drain().await;
+    }
+    nats.stop().await;
+}

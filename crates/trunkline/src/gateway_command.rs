@@ -1,0 +1,43 @@
+//! `trunkline gateway`: one node of a cluster, against a given NATS, until a signal.
+
+use std::process::ExitCode;
+
+use crate::arguments::ConfigArguments;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::node::Node;
+use crate::signals::Signals;
+
+/// Serves until SIGTERM or SIGINT, then drains. Prints `listening <application> <address>` for each listener and `ready`
+/// on standard output, for scripts; all else is log.
+pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
+    let config = arguments.load_valid()?;
+    telemetry::log::init(&config.log)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let mut signals = Signals::listen().map_err(Failure::Runtime)?;
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        // Nothing is served yet, so there is nothing to drain.
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped while starting");
+            return Ok(());
+        }
+    };
+    for (app, addr) in node.listeners() {
+        println!("listening {app} {addr}");
+    }
+    if let Some(addr) = node.admin_addr() {
+        tracing::info!(%addr, "metrics and health");
+    }
+    println!("ready");
+    let name = signals.next().await;
+    tracing::info!(signal = name, drain_s = config.node.drain_s, "draining");
+    signals.or_exit(node.drain()).await;
+    Ok(())
+}
