@@ -9,7 +9,7 @@ use crate::RunError;
 use crate::crew::{Client, Connects, Crew, Muster, Script};
 use crate::report::{Cpu, Errors};
 use crate::session::{Session, SessionError, Target};
-use crate::usage::{self, Usage};
+use crate::usage::{self, Consumption, Usage};
 
 /// Lets the handshakes' leftovers settle before memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -26,10 +26,21 @@ pub struct Report {
     pub connects: Connects,
     pub disconnects: Errors,
     pub held_seconds: f64,
-    /// Growth of resident memory over all watched processes, per open connection.
-    pub rss_kib_per_connection: Option<f64>,
+    /// One entry per watched process.
+    pub memory: Vec<Memory>,
     /// CPU while nothing but heartbeats happens; an operation is one connection held for one second.
     pub idle_cpu: Option<Cpu>,
+}
+
+/// Resident memory of a process before the first connection and while all are held.
+#[derive(Debug, Serialize)]
+pub struct Memory {
+    pub pid: u32,
+    pub name: String,
+    pub empty_kib: u64,
+    pub held_kib: u64,
+    /// The growth, divided by the connections of the whole run.
+    pub kib_per_connection: f64,
 }
 
 impl Report {
@@ -53,7 +64,7 @@ impl Connections {
         }
         let connection_seconds = connects.opened as f64 * self.hold.as_secs_f64();
         Ok(Report {
-            rss_kib_per_connection: growth_kib(&empty, &held, connects.opened),
+            memory: weigh(&empty, &held, connects.opened),
             idle_cpu: Cpu::per_operation(usage::between(&full, &held), connection_seconds as u64),
             held_seconds: self.hold.as_secs_f64(),
             connects,
@@ -62,10 +73,15 @@ impl Connections {
     }
 }
 
-fn growth_kib(before: &[Usage], after: &[Usage], connections: u64) -> Option<f64> {
-    let total = |usages: &[Usage]| usages.iter().map(|usage| usage.rss_bytes as f64).sum::<f64>();
-    (!before.is_empty() && connections > 0)
-        .then(|| (total(after) - total(before)) / 1024.0 / connections as f64)
+fn weigh(empty: &[Usage], held: &[Usage], connections: u64) -> Vec<Memory> {
+    let weigh = |process: Consumption| Memory {
+        pid: process.pid,
+        name: process.name,
+        empty_kib: process.rss_kib.saturating_add_signed(-process.rss_growth_kib),
+        held_kib: process.rss_kib,
+        kib_per_connection: process.rss_growth_kib as f64 / connections.max(1) as f64,
+    };
+    usage::between(empty, held).into_iter().map(weigh).collect()
 }
 
 struct Idle;
