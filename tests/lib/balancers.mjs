@@ -1,4 +1,5 @@
-// What stands in front of the nodes: testkit's balancer, or haproxy. Both choose anew for every request.
+// What stands in front of the nodes: testkit's balancer, or haproxy, which choose anew for every request; and testkit's fault proxy,
+// which stands between a node and its nats-server.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -35,6 +36,18 @@ async function startTestkit(backends, listen, seed) {
   const child = new Process("balancer", TESTKIT, args);
   const [, addr] = await child.line(/^listening (\S+)$/);
   return { url: `http://${addr}`, stop: () => child.stop() };
+}
+
+/** Resolves with `{ addr, apply, stop }`; `apply("delay 20 5")` and so on take effect before it resolves. */
+export async function startFaultProxy(to) {
+  const child = new Process("fault proxy", TESTKIT, ["faultproxy", "--to", to]);
+  const [, addr] = await child.line(/^listening (\S+)$/);
+  const apply = async (command) => {
+    child.lines.length = 0;
+    child.say(command);
+    await child.line(new RegExp(`^ok ${command}$`));
+  };
+  return { addr, apply, stop: () => child.stop() };
 }
 
 async function startHaproxy(backends, listen) {

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startBalancer } from "./balancers.mjs";
+import { startBalancer, startFaultProxy } from "./balancers.mjs";
 import { Nats } from "./nats.mjs";
 import { freePort } from "./ports.mjs";
 import { Process } from "./processes.mjs";
@@ -20,11 +20,13 @@ export class Cluster {
    * @param {"none"|"testkit"|"haproxy"} [options.balancer]
    * @param {number} [options.seed] of testkit's balancer
    * @param {string[]} [options.listen] where clients connect; default: a free port
+   * @param {boolean} [options.faults] puts a fault proxy between each node and its nats-server: `node.bus.apply("cut")`
    */
-  static async start({ config, nodes = 1, nats = 1, natsOf, balancer = "none", seed, listen }) {
+  static async start({ config, nodes = 1, nats = 1, natsOf, balancer = "none", seed, listen, faults = false }) {
     const cluster = new Cluster();
     try {
       cluster.config = config;
+      cluster.faults = faults;
       cluster.dir = mkdtempSync(join(tmpdir(), "trunkline-test-"));
       cluster.nats = await Nats.start(nats);
       cluster.nodes = [];
@@ -50,11 +52,13 @@ export class Cluster {
   async add(natsIndex) {
     const name = `node-${this.nodes.length}`;
     const admin = `127.0.0.1:${await freePort()}`;
-    const servers = natsIndex === undefined ? this.nats.servers : [this.nats.servers[natsIndex]];
+    let servers = natsIndex === undefined ? this.nats.servers : [this.nats.servers[natsIndex]];
+    const bus = this.faults ? await startFaultProxy(servers[0].replace("nats://", "")) : undefined;
+    if (bus) servers = [`nats://${bus.addr}`];
     const file = join(this.dir, `${name}.toml`);
     writeFileSync(file, located(this.config, { listen: this.listen, admin, servers }));
     const child = new Process(name, TRUNKLINE, ["gateway", "--config", file], { env: cleanEnv() });
-    const node = { name, admin, process: child };
+    const node = { name, admin, process: child, bus };
     this.nodes.push(node);
     [, node.app, node.addr] = await child.line(/^listening (\S+) (127\.0\.0\.1:\d+)$/);
     await child.line(/^ready$/);
@@ -76,6 +80,7 @@ export class Cluster {
   async stop() {
     await this.balancer?.stop();
     await Promise.all((this.nodes ?? []).map((node) => node.process.stop("SIGKILL")));
+    await Promise.all((this.nodes ?? []).map((node) => node.bus?.stop()));
     await this.nats?.stop();
     if (this.dir) rmSync(this.dir, { recursive: true, force: true });
   }
