@@ -40,6 +40,9 @@ const LEADER_ADVISORY: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";
 const READ_CHUNK_BYTES: usize = 32 * 1024;
 const READ_SPARE_BYTES: usize = 4 * 1024;
 
+/// Reads before the writer gets its turn: a flood of messages must not hold up acks, pongs and publishes.
+const READS_PER_TURN: u32 = 4;
+
 /// A write buffer that grew beyond this in a burst is given back.
 const KEEP_WRITE_BYTES: usize = 1024 * 1024;
 
@@ -136,7 +139,7 @@ async fn session(shared: &Shared, link: Link) -> Ended {
     let (reader, writer) = tokio::io::split(link.io);
     let heard = AtomicU64::new(0);
     let mut reading = Reading { shared, reader, parser: link.parser, buffer: link.buffer, heard: &heard };
-    // Reading first: acks and room messages before new work. Any of the three ends the session.
+    // Reading first, in bounded turns: acks and room messages before new work. Any of the three ends the session.
     tokio::select! {
         biased;
         ended = reading.run() => ended,
@@ -377,6 +380,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn run(&mut self) -> Ended {
         let mut events = Vec::new();
+        let mut reads: u32 = 0;
         loop {
             let parsed = self.parse(&mut events);
             if !events.is_empty() {
@@ -392,6 +396,10 @@ impl Reading<'_> {
                 Err(error) => return error.into(),
             }
             self.heard.fetch_add(1, Ordering::Relaxed);
+            reads = reads.wrapping_add(1);
+            if reads.is_multiple_of(READS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

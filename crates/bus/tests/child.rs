@@ -51,3 +51,37 @@ async fn a_bad_configuration_shows_the_log() {
     let options = ChildOptions { extra_config: "listen: [\n".to_owned(), ..ChildOptions::new(dir.path()) };
     assert!(matches!(NatsChild::start(options).await, Err(ChildError::Exited { .. })));
 }
+
+/// Names the data directory for [`keeps_a_server_until_killed`].
+const ORPHAN_DIR: &str = "TRUNKLINE_TEST_ORPHAN_DIR";
+
+/// Run by [`an_orphan_of_a_killed_process_is_replaced`] in a process of its own; nothing otherwise.
+#[tokio::test]
+async fn keeps_a_server_until_killed() {
+    let Some(dir) = std::env::var_os(ORPHAN_DIR) else { return };
+    let _child = NatsChild::start(ChildOptions::new(dir)).await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn an_orphan_of_a_killed_process_is_replaced() {
+    let dir = TempDir::new("orphan");
+    let mut starter = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "keeps_a_server_until_killed"])
+        .env(ORPHAN_DIR, dir.path())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let ports_file = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|kind| kind == "ports");
+    while !std::fs::read_dir(dir.path()).unwrap().any(|entry| ports_file(entry.unwrap())) {
+        assert!(Instant::now() < deadline, "the other process starts no server");
+        tokio::task::yield_now().await;
+    }
+    let refused = NatsChild::start(ChildOptions::new(dir.path())).await;
+    assert!(matches!(refused, Err(ChildError::Locked { .. })));
+    starter.start_kill().unwrap();
+    starter.wait().await.unwrap();
+    NatsChild::start(ChildOptions::new(dir.path())).await.unwrap().stop().await;
+}

@@ -71,6 +71,34 @@ async fn retries_store_once_while_the_server_keeps_dying() {
 }
 
 #[tokio::test]
+async fn retried_batches_are_stored_once_and_answer_their_last_sequence() {
+    const BATCHES: u64 = 50;
+    let dir = TempDir::new("batches");
+    let child = server(&dir).await;
+    let bus = connect(&child.url()).await;
+    bus.ensure_stream(&StreamSpec { allow_atomic: true, ..events() }).await.unwrap();
+    for round in 0..3 {
+        let message = |id: u64, part: u64| Append::unique(format!("u.{round}.{id}-{part}"), "x");
+        let batches: Vec<_> = (0..BATCHES)
+            .map(|id| bus.append_batch((0..3).map(|part| message(id, part)).collect(), soon()))
+            .collect();
+        tokio::task::yield_now().await;
+        let pid = child.pid();
+        kill9(pid);
+        let last = try_join_all(batches).await.unwrap();
+        for (id, seq) in last.into_iter().enumerate() {
+            let stored = bus.get_last("EV", &format!("u.{round}.{id}-2")).await.unwrap().unwrap();
+            assert_eq!(stored.seq, seq);
+        }
+        while child.pid() == pid {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bus.stream_state("EV").await.unwrap().messages, (round + 1) * BATCHES * 3);
+    }
+    child.stop().await;
+}
+
+#[tokio::test]
 async fn a_paused_server_is_noticed_and_ephemeral_messages_are_bounded() {
     let dir = TempDir::new("pause");
     let child = server(&dir).await;

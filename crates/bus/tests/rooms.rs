@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use bus::{Append, AppendError, Bus, FeedEvent, PublishError, StreamSpec, SubId};
+use bus::{Append, AppendError, Bus, BusConfig, FeedEvent, PublishError, StreamSpec, SubId};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use support::{TempDir, batch, connect, read_until, server, soon};
@@ -177,5 +177,32 @@ async fn ephemeral_messages_arrive_in_order_and_from_any_thread() {
     }
     publishing.join().unwrap();
     bus.unsubscribe(sub);
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn work_is_counted() {
+    let dir = TempDir::new("metrics");
+    let child = server(&dir).await;
+    let registry = prometheus::Registry::new();
+    let bus = Bus::connect(BusConfig::for_server(child.url()), &registry).await.unwrap();
+    // A second bus of the process needs a name of its own.
+    assert!(Bus::connect(BusConfig::for_server(child.url()), &registry).await.is_err());
+    let other = BusConfig { name: "other".to_owned(), ..BusConfig::for_server(child.url()) };
+    let _other = Bus::connect(other, &registry).await.unwrap();
+    bus.ensure_stream(&events()).await.unwrap();
+    bus.append(Append::unique("tl.a.u.r.1", "x"), soon()).await.unwrap();
+    bus.append(Append::unique("tl.a.u.r.1", "x"), soon()).await.unwrap_err();
+    bus.publish("tl.a.room.r.e", "xy").unwrap();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        "trunkline_bus_connected{connection=\"trunkline\"} 1",
+        "trunkline_bus_appended_total{connection=\"trunkline\"} 1",
+        "trunkline_bus_append_errors_total{connection=\"trunkline\",kind=\"conflict\"} 1",
+        "trunkline_bus_published_bytes_total{connection=\"trunkline\"} 2",
+        "trunkline_bus_ack_seconds_count{connection=\"trunkline\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} is missing in {text}");
+    }
     child.stop().await;
 }
