@@ -127,6 +127,8 @@ pub enum Command {
     Leave(Vec<RoomId>),
     /// Settles when stored (recoverable) or at once (ephemeral).
     Emit(Emission),
+    /// Settles after this many milliseconds.
+    Wait(u64),
     /// Settles when the message is stored under the next position of its room.
     Append(Draft),
 }
@@ -178,7 +180,8 @@ pub enum Outcome {
     },
     Left,
     Emitted,
-    Appended(Message),
+    Waited,
+    Appended(Box<Message>),
 }
 
 /// Bare Engine.IO messages, in either direction.

@@ -55,7 +55,7 @@ impl Identity {
     /// The user's id as clients see it: a JSON number where the token carried it as one, a string otherwise.
     pub fn wire_id(&self) -> serde_json::Value {
         let number =
-            |value: &&serde_json::Value| value.is_number() && value.to_string() == self.user.as_str();
+            |value: &&serde_json::Value| value.as_number().is_some_and(|n| *n.to_string() == *self.user.0);
         self.claims.values().find(number).cloned().unwrap_or_else(|| self.user.as_str().into())
     }
 }

@@ -64,7 +64,7 @@ impl Telehealth {
             rooms.push(self.permitted(identity, &format!("visit:{visit}"))?.id);
             rooms.push(rooms::of_visit_members(&visit)?);
         }
-        if let Some(recipient) = id_text(payload, "recipientId")?.and_then(|id| UserId::new(id)) {
+        if let Some(recipient) = id_text(payload, "recipientId")?.and_then(UserId::new) {
             if rooms.is_empty() {
                 rooms.push(rooms::of_pair(&identity.user, &recipient)?);
             }

@@ -114,7 +114,7 @@ fn a_message_is_stored_delivered_and_then_acked() {
         at_ms: 0,
     };
     let identity = ann();
-    let actions = then(&socket(&identity, &[]), Ok(Outcome::Appended(message)));
+    let actions = then(&socket(&identity, &[]), Ok(Outcome::Appended(Box::new(message))));
     let (command, then) = settle(actions, Outcome::Emitted);
     let Command::Emit(emission) = command else { panic!() };
     let rooms: Vec<&str> = emission.rooms.iter().map(RoomId::as_str).collect();

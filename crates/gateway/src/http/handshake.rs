@@ -12,12 +12,15 @@ use crate::auth::Source;
 use crate::clock::unix_ms;
 use crate::shard::Opening;
 
+/// What an application adds to the handshake's response.
+type ExtraHeaders = Vec<(HeaderName, HeaderValue)>;
+
 /// The session to open and the response's extra headers, or why the application refuses the handshake.
 pub fn opening(
     app: &App,
     peer: SocketAddr,
     request: &Request,
-) -> Result<(Opening, Vec<(HeaderName, HeaderValue)>), &'static str> {
+) -> Result<(Opening, ExtraHeaders), &'static str> {
     let keeps = app.dialect.keeps_handshake();
     let handshake = keeps.then(|| Box::new(handshake(peer, request)));
     let headers = match &handshake {

@@ -111,6 +111,10 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             Delivery::Recoverable => store(shard, actor, &emission).await,
         },
         Command::Append(draft) => append(shard, actor, draft).await,
+        Command::Wait(ms) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(Outcome::Waited)
+        }
     }
 }
 
@@ -355,7 +359,7 @@ async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Outcom
             Ok(_) => {
                 chat::apply(&mut head, message.n);
                 shard.turn(|state, _| state.remember_head(room, head));
-                return Ok(Outcome::Appended(message));
+                return Ok(Outcome::Appended(Box::new(message)));
             }
             Err(AppendError::Conflict { .. }) => {
                 chat::apply(&mut head, message.n);

@@ -33,6 +33,9 @@ impl State {
         let Self { hub, sessions, dirty, touched, .. } = self;
         let receivers = hub.deliver(broadcast.delivery(), |target| match sessions.get_mut(target.session) {
             Some(Entry::Live(session)) => {
+                if session.delivered_before.as_ref().is_some_and(|before| before.has(broadcast)) {
+                    return;
+                }
                 if let Moving::Reserved { seen, .. } | Moving::Freezing { seen, .. } = &mut session.moving
                     && ephemeral
                 {

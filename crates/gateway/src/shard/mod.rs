@@ -198,8 +198,8 @@ pub(crate) struct State {
     heads: FxHashMap<RoomKey, Head>,
     /// Joins of reserved sessions that wait for the taker.
     tickets: FxHashMap<u64, oneshot::Sender<()>>,
-    /// Sessions that wait for their barrier before they freeze.
-    barriers: FxHashMap<u64, SessionKey>,
+    /// Sessions that wait for a barrier in the feed.
+    barriers: FxHashMap<u64, moving::Barrier>,
     /// Sessions that are arriving, by move.
     arriving: FxHashMap<u64, SessionKey>,
     next_token: u64,

@@ -4,8 +4,6 @@
 //! its own feed, and is packed. Arriving: its sockets are members of their rooms here before the old node freezes, and what
 //! comes for them waits; what the old node has delivered already is dropped by sequence and by id.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use cluster::moving::{MoveKey, MoveOwnerInput, MoveOwnerOutput, TakerInput, TakerOutput};
 use cluster::node_message::RefuseReason;
@@ -13,13 +11,14 @@ use cluster::sid::NodeId;
 use dialects::{Handshake, Membership, Participant};
 use domain::Identity;
 use engineio::{CloseReason, Frame, Input, WsId};
-use hub::{Order, RoomKey};
+use hub::RoomKey;
 use serde::{Deserialize, Serialize};
 use socketio::{FrozenConnections, Namespace};
 
 use super::commands::Task;
 use super::session::{
-    Arriving, ArrivingSocket, ArrivingStage, Entry, Moving, Opening, Session, SessionKey, Socket, Target,
+    Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Moving, Opening, Session, SessionKey,
+    Socket, Target,
 };
 use super::{Shard, State};
 use crate::clock::Millis;
@@ -59,6 +58,15 @@ struct PackedSocket {
     listed: Vec<(Box<str>, Participant)>,
     stage: u32,
     accepted: bool,
+}
+
+/// Who waits for a barrier in the shard's feed.
+#[derive(Clone, Copy, Debug)]
+pub enum Barrier {
+    /// A session that freezes behind it.
+    Freezing(SessionKey),
+    /// A session that moved here: behind it the old node's deliveries are past.
+    Arrived(SessionKey),
 }
 
 /// Most bytes of late frames that wait for their session.
@@ -177,14 +185,18 @@ impl State {
         {
             *barrier = true;
             self.next_token += 1;
-            self.barriers.insert(self.next_token, session.key);
+            self.barriers.insert(self.next_token, Barrier::Freezing(session.key));
             shard.shared.node.barrier(session.app, shard.ix, self.next_token);
         }
     }
 
     /// The barrier came down the feed: everything up to `seq` is with the session, nothing after it.
     pub(super) fn on_barrier(&mut self, shard: &Shard, token: u64, seq: Option<u64>) {
-        let Some(session_key) = self.barriers.remove(&token) else { return };
+        let session_key = match self.barriers.remove(&token) {
+            Some(Barrier::Freezing(key)) => key,
+            Some(Barrier::Arrived(key)) => return self.feed_passed(shard, key, seq.is_some()),
+            None => return,
+        };
         let packed = self.with_session(shard, session_key, |state, session| {
             let Moving::Freezing { key, seen, .. } = &mut session.moving else { return None };
             let (key, seen) = (key.clone(), std::mem::take(seen));
@@ -199,6 +211,16 @@ impl State {
         let Some(Some((key, packed))) = packed else { return };
         shard.shared.peers.move_owner(MoveOwnerInput::Frozen { key, state: encode(&packed), tails: 0 });
         self.drop_moved(shard, session_key);
+    }
+
+    fn feed_passed(&mut self, shard: &Shard, key: SessionKey, passed: bool) {
+        let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return };
+        if passed {
+            session.delivered_before = None;
+        } else {
+            let app = session.app;
+            self.watch_feed(shard, key, app);
+        }
     }
 
     fn pack(
@@ -422,6 +444,7 @@ impl State {
                 session.engine.handle(&app.engine, shard.now(), Input::WsFrame { ws: WsId(0), frame });
             }
         });
+        self.watch_feed(shard, key, app.ix);
         shard.shared.peers.taker(TakerInput::Installed { mv });
     }
 
@@ -449,6 +472,7 @@ impl State {
                 peer: packed.peer,
             },
             moving: Moving::No,
+            delivered_before: None,
             scheduled: Millis::MAX,
             expires: None,
             next_serial: arriving.next_serial,
@@ -465,12 +489,9 @@ impl State {
                 shard.shared.node.release(room, shard.ix);
             }
         }
-        let seen: HashSet<u128> = packed.seen.into_iter().collect();
+        let before = DeliveredBefore { applied: packed.applied, seen: packed.seen.into_iter().collect() };
         for (serial, broadcast) in arriving.buffer {
-            let new = match broadcast.order {
-                Order::Recoverable(seq) => seq > packed.applied,
-                Order::Ephemeral => !seen.contains(&broadcast.id),
-            };
+            let new = !before.has(&broadcast);
             let room = RoomKey::new(session.app, &broadcast.rooms[broadcast.at]);
             let member =
                 session.socket_by_serial(serial).is_some_and(|socket| self.hub.contains(socket.ix, &room));
@@ -480,7 +501,15 @@ impl State {
                 }
             }
         }
+        session.delivered_before = Some(Box::new(before));
         (session, arriving.late)
+    }
+
+    /// Once this barrier comes down the feed, nothing can come any more that the old node has delivered.
+    fn watch_feed(&mut self, shard: &Shard, key: SessionKey, app: u16) {
+        self.next_token += 1;
+        self.barriers.insert(self.next_token, Barrier::Arrived(key));
+        shard.shared.node.barrier(app, shard.ix, self.next_token);
     }
 
     fn unpack_socket(

@@ -11,8 +11,8 @@ use dialects::{Handshake, Membership, Participant};
 use domain::Identity;
 use engineio::{Frame, Message, PollId, WsId};
 use http::HeaderMap;
-use hub::{Broadcast, SocketIx};
-use rustc_hash::FxHashMap;
+use hub::{Broadcast, Order, SocketIx};
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use socketio::{Connections, Namespace};
 use tokio::sync::{Notify, oneshot};
@@ -85,6 +85,8 @@ pub struct Session {
     pub held_answers: Vec<(PollId, engineio::Answer)>,
     pub opening: Opening,
     pub moving: Moving,
+    /// Set on a session that moved here, until this node's feed is past what the old node delivered.
+    pub delivered_before: Option<Box<DeliveredBefore>>,
     /// Earliest entry in the timers.
     pub scheduled: Millis,
     /// When a socket's token runs out.
@@ -104,6 +106,24 @@ pub enum Moving {
     Reserved { key: MoveKey, seen: Vec<u128> },
     /// The client has upgraded there: freeze as soon as no command is under way and the barrier is passed.
     Freezing { key: MoveKey, seen: Vec<u128>, barrier: bool },
+}
+
+/// What the node a session came from has delivered to it. This node's feed may be behind that one's.
+#[derive(Debug)]
+pub struct DeliveredBefore {
+    /// Every event of the application's stream up to here.
+    pub applied: u64,
+    /// Ephemeral events.
+    pub seen: FxHashSet<u128>,
+}
+
+impl DeliveredBefore {
+    pub fn has(&self, broadcast: &Broadcast) -> bool {
+        match broadcast.order {
+            Order::Recoverable(seq) => seq <= self.applied,
+            Order::Ephemeral => self.seen.contains(&broadcast.id),
+        }
+    }
 }
 
 /// Who waits for a request's answer.

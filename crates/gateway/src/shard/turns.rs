@@ -53,11 +53,10 @@ impl State {
         }
         let engine = engineio::Session::polling(shard.now(), &shard.shared.app(opening.app).engine);
         let key = self.add(shard, opening, engine);
-        let sid = self.with_session(shard, key, |state, session| {
+        self.with_session(shard, key, |state, session| {
             state.opened(shard, session);
             session.sid.to_string()
-        });
-        sid
+        })
     }
 
     /// A new session over this WebSocket.
@@ -106,6 +105,7 @@ impl State {
             held_answers: Vec::new(),
             opening,
             moving: Moving::No,
+            delivered_before: None,
             scheduled: Millis::MAX,
             expires: None,
             next_serial: 0,
