@@ -121,6 +121,12 @@ impl SidKey {
     }
 }
 
+/// What logs call a session: a part of its id. Whoever holds the whole id may speak for the session.
+pub fn log_name(sid: &str) -> &str {
+    const START: usize = NODE_CHARS + SHARD_CHARS;
+    sid.get(START..START + 8).unwrap_or("?")
+}
+
 /// A socket id (Socket.IO's `sid`): 120 random bits as 24 characters. Not an address.
 pub fn socket_id(random: u128) -> String {
     let mut id = String::with_capacity(24);

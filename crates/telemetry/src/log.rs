@@ -29,8 +29,11 @@ pub fn init(filter: &str) -> Result<(), LogError> {
     done.map_err(|_| LogError::Twice)
 }
 
+/// Libraries whose details drown ours. A filter that names them counts, since it stands behind.
+const QUIET: &str = "async_nats=warn,hyper=info,tungstenite=info";
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    let parsed = EnvFilter::builder().parse(filter);
+    let parsed = EnvFilter::builder().parse(format!("{QUIET},{filter}"));
     parsed.map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use cluster::sid::log_name;
 use dialects::{Action, Actions, Command, Delivery, Inbound, Out, Outcome, Then};
 use domain::Rejection;
 use engineio::{CloseReason, Frame, Input};
@@ -195,7 +196,10 @@ impl State {
     fn finish(&mut self, shard: &Shard, session: &mut Session, run: &Run) {
         let undecided = session.socket_by_serial(run.serial).is_some_and(|socket| !socket.accepted);
         if run.connecting && undecided {
-            tracing::warn!(sid = %session.sid, "a socket could not connect: the bus did not confirm its rooms");
+            tracing::warn!(
+                session = log_name(&session.sid),
+                "a socket could not connect: the bus did not confirm its rooms"
+            );
             let config = &shard.shared.app(session.app).engine;
             session.engine.handle(config, shard.now(), Input::Close(CloseReason::Internal));
         }

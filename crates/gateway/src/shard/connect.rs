@@ -1,6 +1,6 @@
 //! Sockets come and go: CONNECT with its token, the token's expiry, the end of a socket.
 
-use cluster::sid::socket_id;
+use cluster::sid::{log_name, socket_id};
 use dialects::TokenFailure;
 use domain::Identity;
 use engineio::{CloseReason, Input, Message};
@@ -65,7 +65,7 @@ impl State {
             Ok(identity) => identity,
             Err(error) => {
                 shard.shared.metrics.auth_failures.with_label_values(&[failure_name(&error)]).inc();
-                tracing::info!(sid = %session.sid, app = app.name(), peer = %session.opening.peer, %error, "token refused");
+                tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, %error, "token refused");
                 let refusal = app.dialect.refuse_token(failure_of(&error));
                 let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());
                 return self.refuse(shard, session, &nsp, &refusal.message, data.as_ref());
@@ -147,7 +147,11 @@ impl State {
             }
             OnTokenExpiry::Warn => {
                 shard.shared.metrics.auth_failures.with_label_values(&["expired_live"]).inc();
-                tracing::warn!(sid = %session.sid, app = app.name(), "a live connection's token has expired");
+                tracing::warn!(
+                    session = log_name(&session.sid),
+                    app = app.name(),
+                    "a live connection's token has expired"
+                );
             }
             OnTokenExpiry::Off => {}
         }
@@ -166,7 +170,7 @@ pub(super) fn expire_at(shard: &Shard, session: &mut Session, expires_at_s: u64)
 }
 
 fn violated(shard: &Shard, session: &mut Session, violation: Violation) {
-    tracing::debug!(sid = %session.sid, %violation, "protocol violation");
+    tracing::debug!(session = log_name(&session.sid), %violation, "protocol violation");
     let reason = match violation {
         Violation::ConnectTimeout => CloseReason::ConnectTimeout,
         _ => CloseReason::BadMessage,

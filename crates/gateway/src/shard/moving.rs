@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use cluster::moving::{MoveKey, MoveOwnerInput, MoveOwnerOutput, TakerInput, TakerOutput};
 use cluster::node_message::RefuseReason;
-use cluster::sid::NodeId;
+use cluster::sid::{NodeId, log_name};
 use dialects::{Handshake, Membership, Participant};
 use domain::Identity;
 use engineio::{CloseReason, Frame, Input, WsId};
@@ -93,7 +93,7 @@ impl State {
                 shard.shared.metrics.upgrades.with_label_values(&["moved_out"]).inc()
             }
             MoveOwnerOutput::CloseSession { sid, reason, .. } => {
-                tracing::warn!(%sid, %reason, "a session was lost in its move");
+                tracing::warn!(session = log_name(&sid), %reason, "a session was lost in its move");
                 // Packed already, or still waiting for its barrier.
                 if let Some(key) = self.sessions.by_sid(&sid) {
                     self.close(shard, key, CloseReason::MoveFailed);
@@ -436,7 +436,7 @@ impl State {
         let session = self.unpack(shard, *arriving, packed);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
-        tracing::debug!(sid = %session.0.sid, app = app.name(), "session moved here");
+        tracing::debug!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
         let (session, late) = session;
         self.sessions.put(key, Entry::Live(Box::new(session)));
         self.with_session(shard, key, |_, session| {

@@ -2,6 +2,7 @@
 //! it, draws its outputs and puts it back.
 
 use cluster::forwarding::{Answer, Ask, ForwardKey};
+use cluster::sid::log_name;
 use engineio::{CloseReason, Frame, Input, Message, Output, PollId, WsId};
 
 use super::session::{Entry, Moving, Opening, Responder, Session, SessionKey};
@@ -113,7 +114,7 @@ impl State {
             closed: false,
         };
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
-        tracing::debug!(sid = %session.sid, app = app.name(), peer = %session.opening.peer, "session opened");
+        tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, "session opened");
         self.sessions.put(key, Entry::Live(Box::new(session)));
         key
     }
@@ -382,7 +383,7 @@ impl State {
         let shared = &shard.shared;
         session.closed = true;
         shared.metrics.sessions_closed.with_label_values(&[reason.name()]).inc();
-        tracing::debug!(sid = %session.sid, reason = reason.name(), "session closed");
+        tracing::info!(session = log_name(&session.sid), reason = reason.name(), "session closed");
         if let Some(key) = session.move_key() {
             shared.peers.move_owner(cluster::moving::MoveOwnerInput::Withdrawn { key: key.clone() });
         }
