@@ -81,7 +81,9 @@ describe("telehealth on three nodes", () => {
       assert.deepEqual(ack.participants.sort(byId), ["ann", "bob"].map((userId) => ({ userId, role: "patient" })));
       assert.equal(ack.roomId, "topic:a");
       assert.deepEqual((await news)[0], { roomId: "topic:a", userId: "bob", role: "patient" });
+      const second = heard(bob, "room:userJoined");
       await join(eve, "topic:a");
+      assert.equal((await second)[0].userId, "eve");
       const left = heardWhere(ann, "room:userLeft", ({ userId }) => userId === "bob");
       assert.equal((await bob.emitWithAck("room:leave", { roomId: "topic:a" })).success, true);
       assert.deepEqual((await left)[0], { roomId: "topic:a", userId: "bob", role: "patient" });
