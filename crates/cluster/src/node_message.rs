@@ -182,6 +182,40 @@ impl NodeMessage {
         }
     }
 
+    /// What it says, for logs.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::ForwardAsk { msg, .. } => match msg {
+                ForwardAsk::Request { .. } => "request",
+                ForwardAsk::Writing => "writing",
+                ForwardAsk::Wrote => "wrote",
+                ForwardAsk::Gone => "gone",
+            },
+            Self::ForwardReply { msg, .. } => match msg {
+                ForwardReply::Confirm { .. } => "confirm",
+                ForwardReply::Answer { .. } => "answer",
+            },
+            Self::MoveAsk { msg, .. } => match msg {
+                MoveAsk::Reserve { .. } => "reserve",
+                MoveAsk::Extended { .. } => "extended",
+                MoveAsk::Release => "release",
+                MoveAsk::Take => "take",
+                MoveAsk::Got { .. } => "got",
+                MoveAsk::Installed => "installed",
+                MoveAsk::GotTail { .. } => "got_tail",
+            },
+            Self::MoveReply { msg, .. } => match msg {
+                MoveReply::Reserved { .. } => "reserved",
+                MoveReply::Refused { .. } => "refused",
+                MoveReply::Extend { .. } => "extend",
+                MoveReply::Aborted => "aborted",
+                MoveReply::State { .. } => "state",
+                MoveReply::Handed => "handed",
+                MoveReply::Tail { .. } => "tail",
+            },
+        }
+    }
+
     pub fn encode(&self) -> Bytes {
         let tag = self.tag();
         match self {

@@ -146,7 +146,9 @@ impl Conformance {
                 "give binary" => Some(EngineAction::Binary(Bytes::from_static(&[0, 1, 2, 3, 4]))),
                 "give utf8" => Some(EngineAction::Text("пойду спать всем спокойной ночи".into())),
                 "sendHeaders" => {
-                    let headers = handshake.map(|h| h.headers.clone()).unwrap_or_default();
+                    let headers = handshake
+                        .map(|h| h.post_headers.as_ref().unwrap_or(&h.headers).clone())
+                        .unwrap_or_default();
                     Some(EngineAction::Text(Value::Object(headers).to_string()))
                 }
                 _ => None,

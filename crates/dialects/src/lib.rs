@@ -48,6 +48,8 @@ pub struct Socket<'a> {
 pub struct Handshake {
     /// Lower-case names; repeated headers joined by `, `.
     pub headers: Map<String, Value>,
+    /// Those of the last POST.
+    pub post_headers: Option<Map<String, Value>>,
     /// Decoded.
     pub query: Map<String, Value>,
     pub url: String,

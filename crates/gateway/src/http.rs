@@ -3,7 +3,7 @@
 
 mod body;
 mod cors;
-mod handshake;
+pub mod handshake;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -136,7 +136,11 @@ impl Site {
             Ok(Ask4::Poll { sid }) => self.ask(sid, Ask::Get).await,
             Ok(Ask4::Post { sid }) => {
                 let max = self.shared.app(self.app).limits.max_payload_bytes;
-                match read_body(request.into_body(), max).await {
+                let (head, body) = request.into_parts();
+                match read_body(body, max).await {
+                    Some(body) if self.shared.app(self.app).dialect.keeps_handshake() => {
+                        self.ask(sid, Ask::Post(handshake::with_headers(&head.headers, &body))).await
+                    }
                     Some(body) => self.ask(sid, Ask::Post(body)).await,
                     None => refused(Refusal::BAD_REQUEST),
                 }
@@ -178,9 +182,8 @@ impl Site {
     /// The session must exist before the protocol is switched: an unknown one is refused by HTTP.
     async fn upgrade(&self, sid: &str, request: &mut Request) -> Response {
         let sid = sid.to_owned();
-        let present = self.ask(&sid, Ask::Check).await;
-        if present.status() != StatusCode::OK {
-            return present;
+        if !self.is_known(&sid).await {
+            return refused(Refusal::UNKNOWN_SID);
         }
         let Some((response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
         self.here.control(Control::Upgrade { app: self.app, sid, upgrade });
@@ -205,6 +208,21 @@ impl Site {
                 refused(Refusal::UNKNOWN_SID)
             }
         }
+    }
+
+    async fn is_known(&self, sid: &str) -> bool {
+        let Some(address) = self.shared.key.open(sid) else { return false };
+        if address.node == self.shared.id {
+            let Some(shard) = self.all.get(usize::from(address.shard)) else { return false };
+            return self.ask_here(shard, sid, Ask::Check).await.status() == StatusCode::OK;
+        }
+        let req = rand::random();
+        let answer = self.shared.peers.forward(req, address.node, sid, Ask::Check).await;
+        let known = matches!(&answer, Ok(Some(answer)) if answer.status == 200);
+        if matches!(answer, Ok(Some(_))) {
+            self.shared.peers.written(req);
+        }
+        known
     }
 
     async fn ask_here(&self, shard: &ShardHandle, sid: &str, ask: Ask) -> Response {

@@ -195,6 +195,7 @@ impl Task {
 
     fn on_message(&mut self, from: Arc<str>, message: NodeMessage) {
         let now = self.clock.now();
+        tracing::trace!(%from, kind = message.kind_name(), tag = message.tag(), "node message in");
         match message {
             NodeMessage::ForwardAsk { req, msg } => {
                 self.forward_owner.handle(now, ForwardOwnerInput::Message { from, req, msg });
@@ -342,6 +343,7 @@ impl Task {
 
     /// Lost datagrams are the machines' business.
     async fn send(&self, to: &str, message: &NodeMessage) {
+        tracing::trace!(to, kind = message.kind_name(), tag = message.tag(), "node message out");
         let bytes: Bytes = message.encode();
         if let Err(error) = self.bus.send_node(to, message.tag(), bytes).await {
             tracing::debug!(%error, "a node message was not sent");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use dialects::Handshake;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
@@ -55,17 +56,39 @@ fn token_headers(app: &App, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
     (!kept.is_empty()).then(|| Box::new(kept))
 }
 
-fn handshake(peer: SocketAddr, request: &Request) -> Handshake {
-    let mut headers = Map::new();
-    for name in request.headers().keys() {
+fn header_map(headers: &HeaderMap) -> Map<String, Value> {
+    let mut map = Map::new();
+    for name in headers.keys() {
         let values: Vec<&str> =
-            request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        headers.insert(name.to_string(), values.join(", ").into());
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        map.insert(name.to_string(), values.join(", ").into());
     }
+    map
+}
+
+/// A POST's body with its headers in front, for applications that keep handshakes: it may be read at another node.
+pub fn with_headers(headers: &HeaderMap, body: &[u8]) -> Bytes {
+    let headers = serde_json::to_vec(&header_map(headers)).expect("text has a JSON form");
+    let mut joined = Vec::with_capacity(4 + headers.len() + body.len());
+    joined.extend_from_slice(&u32::try_from(headers.len()).unwrap_or(0).to_be_bytes());
+    joined.extend_from_slice(&headers);
+    joined.extend_from_slice(body);
+    joined.into()
+}
+
+/// Takes [`with_headers`] apart.
+pub fn split_headers(mut joined: Bytes) -> Option<(Map<String, Value>, Bytes)> {
+    let length = u32::from_be_bytes(joined.get(..4)?.try_into().ok()?) as usize;
+    let headers = serde_json::from_slice(joined.get(4..4 + length)?).ok()?;
+    Some((headers, joined.split_off(4 + length)))
+}
+
+fn handshake(peer: SocketAddr, request: &Request) -> Handshake {
     let query = request.uri().query().unwrap_or_default();
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     Handshake {
-        headers,
+        headers: header_map(request.headers()),
+        post_headers: None,
         query: pairs.map(|(key, value)| (key.into_owned(), Value::from(value.into_owned()))).collect(),
         url: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         address: peer.ip().to_string(),

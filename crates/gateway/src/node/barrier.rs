@@ -21,6 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// In a cluster of servers, publishers at other servers learn of a subscription a little later; they are asked at most this long.
 const ECHO_DEADLINE: Duration = Duration::from_millis(200);
 
+/// Copies remembered for acks that come later.
+const EARLY_COPIES: usize = 4;
+
 type Join = (RoomKey, oneshot::Sender<Result<(), Unavailable>>);
 
 #[derive(Debug)]
@@ -106,11 +109,17 @@ impl Barriers {
         Some(passed)
     }
 
-    /// Shards wait for this marker's copy.
-    pub fn await_copy(&mut self, app: u16, marker: u128, shards: Vec<(u8, u64)>) {
-        if !shards.is_empty() {
-            self.state[usize::from(app)].copies.push((marker, shards));
+    /// Shards wait for this marker's copy. Returns them with its sequence if it has come already.
+    pub fn await_copy(&mut self, app: u16, marker: u128, shards: Vec<(u8, u64)>) -> Vec<((u8, u64), u64)> {
+        if shards.is_empty() {
+            return Vec::new();
         }
+        let state = &mut self.state[usize::from(app)];
+        if let Some((_, seq)) = state.early.iter().find(|(id, _)| *id == marker) {
+            return shards.into_iter().map(|shard| (shard, *seq)).collect();
+        }
+        state.copies.push((marker, shards));
+        Vec::new()
     }
 
     /// A marker's copy came down the pipeline: the shards' barriers to feed now.
@@ -119,28 +128,18 @@ impl Barriers {
         match state.copies.iter().position(|(id, _)| *id == marker) {
             Some(at) => state.copies.swap_remove(at).1,
             None => {
-                // Its ack is still on the way to us; only the latest can matter.
-                state.early.clear();
-                state.early.push((marker, seq));
+                // Its ack is still on the way to us, or it is a resync's own. One marker is under way at a time.
+                state.early.truncate(EARLY_COPIES - 1);
+                state.early.insert(0, (marker, seq));
                 Vec::new()
             }
         }
     }
 
-    /// Barriers whose marker's copy came before its ack was handled, or will not come any more after a resync up to `seq`.
-    pub fn take_settled(&mut self, app: u16, upto: Option<u64>) -> Vec<((u8, u64), u64)> {
+    /// After a resync up to `seq`: barriers whose marker's copy was lost with what the resync made up for.
+    pub fn take_settled(&mut self, app: u16, seq: u64) -> Vec<((u8, u64), u64)> {
         let state = &mut self.state[usize::from(app)];
-        let mut settled = Vec::new();
-        for (marker, seq) in std::mem::take(&mut state.early) {
-            match state.copies.iter().position(|(id, _)| *id == marker) {
-                Some(at) => settled.extend(state.copies.swap_remove(at).1.into_iter().map(|s| (s, seq))),
-                None => state.early.push((marker, seq)),
-            }
-        }
-        if let Some(seq) = upto {
-            settled.extend(state.copies.drain(..).flat_map(|(_, shards)| shards).map(|s| (s, seq)));
-        }
-        settled
+        state.copies.drain(..).flat_map(|(_, shards)| shards).map(|shard| (shard, seq)).collect()
     }
 
     fn start(&mut self, app: u16) {

@@ -200,7 +200,8 @@ impl Task {
             }
         } else {
             // The shards' barriers are fed when the marker's copy comes down the pipeline.
-            self.barriers.await_copy(passed.app, passed.marker, passed.shards);
+            let come = self.barriers.await_copy(passed.app, passed.marker, passed.shards);
+            self.feed_barriers(come).await;
         }
     }
 

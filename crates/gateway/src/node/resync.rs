@@ -173,7 +173,7 @@ impl Task {
                 Pending::Marker { payload, seq } => self.pass_marker(app, seq, &payload).await,
             }
         }
-        let settled = self.barriers.take_settled(app, Some(finished.upto));
+        let settled = self.barriers.take_settled(app, finished.upto);
         self.feed_barriers(settled).await;
         self.end_turn().await;
         if again {

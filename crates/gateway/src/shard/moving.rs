@@ -436,7 +436,7 @@ impl State {
         let session = self.unpack(shard, *arriving, packed);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
-        tracing::debug!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
+        tracing::info!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
         let (session, late) = session;
         self.sessions.put(key, Entry::Live(Box::new(session)));
         self.with_session(shard, key, |_, session| {

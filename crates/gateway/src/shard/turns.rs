@@ -146,7 +146,7 @@ impl State {
                 let config = &shard.shared.app(session.app).engine;
                 let input = match ask {
                     Ask::Get => Input::Poll(poll),
-                    Ask::Post(body) => Input::Post { id: poll, body },
+                    Ask::Post(body) => Input::Post { id: poll, body: post_body(session, body) },
                     Ask::Check => {
                         session.engine.handle(config, shard.now(), Input::Tick);
                         let present = Answer { status: 200, content: "".into(), body: bytes::Bytes::new() };
@@ -407,6 +407,18 @@ impl State {
         }
         shared.metrics.sessions.with_label_values(&[shared.app(session.app).name()]).dec();
         shared.give_place(session.app);
+    }
+}
+
+/// The body of a POST; where handshakes are kept its headers come with it.
+fn post_body(session: &mut Session, body: bytes::Bytes) -> bytes::Bytes {
+    let Some(handshake) = &mut session.opening.handshake else { return body };
+    match crate::http::handshake::split_headers(body.clone()) {
+        Some((headers, body)) => {
+            handshake.post_headers = Some(headers);
+            body
+        }
+        None => body,
     }
 }
 
