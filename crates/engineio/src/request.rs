@@ -35,7 +35,7 @@ const MAX_SID_BYTES: usize = 256;
 /// Reads a request. `query` is the raw query without `?`; `websocket` says that the request carries `Upgrade: websocket`.
 ///
 /// As in the reference server the protocol version matters at the handshake only, and `b64` is without effect over
-/// polling, where Engine.IO 4 always uses base64. JSONP (`j`) and base64 over a WebSocket are not supported.
+/// polling, where Engine.IO 4 always uses base64; over a WebSocket see [`wants_base64`]. JSONP (`j`) is not supported.
 ///
 /// # Errors
 /// The refusal to answer with.
@@ -61,7 +61,7 @@ fn handshake<'a>(
     if method != "GET" {
         return Err(Refusal::BAD_HANDSHAKE_METHOD);
     }
-    if !encoding_is_supported(query, websocket) || websocket != (transport == Transport::WebSocket) {
+    if !encoding_is_supported(query) || websocket != (transport == Transport::WebSocket) {
         return Err(Refusal::BAD_REQUEST);
     }
     if value(query, "EIO") != Some("4") {
@@ -77,7 +77,7 @@ fn with_session<'a>(
     transport: Transport,
     sid: &'a str,
 ) -> Result<Request<'a>, Refusal> {
-    if !encoding_is_supported(query, websocket) {
+    if !encoding_is_supported(query) {
         return Err(Refusal::BAD_REQUEST);
     }
     match (transport, method, websocket) {
@@ -88,8 +88,13 @@ fn with_session<'a>(
     }
 }
 
-fn encoding_is_supported(query: &str, websocket: bool) -> bool {
-    value(query, "j").is_none() && !(websocket && value(query, "b64").is_some())
+fn encoding_is_supported(query: &str) -> bool {
+    value(query, "j").is_none()
+}
+
+/// Whether the client wants binary messages as base64 text over its WebSocket (`b64`).
+pub fn wants_base64(query: &str) -> bool {
+    value(query, "b64").is_some()
 }
 
 // The keys and values Engine.IO uses need no percent-encoding; an encoded one is simply another value.

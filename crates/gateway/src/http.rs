@@ -175,7 +175,8 @@ impl Site {
         for (name, value) in headers {
             response.headers_mut().append(name, value);
         }
-        self.here.control(Control::OpenWebSocket { opening: Box::new(opening), upgrade });
+        let base64 = wants_base64(request);
+        self.here.control(Control::OpenWebSocket { opening: Box::new(opening), upgrade, base64 });
         response
     }
 
@@ -186,7 +187,8 @@ impl Site {
             return refused(Refusal::UNKNOWN_SID);
         }
         let Some((response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
-        self.here.control(Control::Upgrade { app: self.app, sid, upgrade });
+        let base64 = wants_base64(request);
+        self.here.control(Control::Upgrade { app: self.app, sid, upgrade, base64 });
         response
     }
 
@@ -259,6 +261,10 @@ impl Drop for Gone<'_> {
             self.shard.control(Control::Gone { sid: self.sid.to_owned(), poll: self.poll });
         }
     }
+}
+
+fn wants_base64(request: &Request) -> bool {
+    engineio::request::wants_base64(request.uri().query().unwrap_or_default())
 }
 
 fn wants_websocket(headers: &HeaderMap) -> bool {

@@ -10,6 +10,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes, BytesMut};
 use engineio::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,6 +25,8 @@ const MAX_SLICES: usize = 64;
 #[derive(Debug)]
 pub struct Link {
     stream: TcpStream,
+    /// The client reads binary messages as base64 text (`b64`).
+    pub base64: bool,
     out: RefCell<Outbox>,
     /// Wakes the reader when this side ends the connection.
     pub closing: Notify,
@@ -68,8 +72,8 @@ pub enum Flushed {
 }
 
 impl Link {
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, out: RefCell::default(), closing: Notify::new() }
+    pub fn new(stream: TcpStream, base64: bool) -> Self {
+        Self { stream, base64, out: RefCell::default(), closing: Notify::new() }
     }
 
     /// Bytes that wait for the socket.
@@ -191,15 +195,27 @@ pub fn flush(link: &Rc<Link>) {
     }
 }
 
-/// The bytes of a frame of the session machine.
-pub fn ws_bytes(frame: &Frame) -> Bytes {
+/// The bytes of a frame of the session machine, for a link with this encoding of binary messages.
+pub fn ws_bytes(frame: &Frame, base64: bool) -> Bytes {
+    let encoded: String;
     let (opcode, payload): (u8, &[u8]) = match frame {
         Frame::Text(text) => (1, text.as_bytes()),
+        Frame::Binary(bytes) if base64 => {
+            encoded = format!("b{}", STANDARD.encode(bytes));
+            (1, encoded.as_bytes())
+        }
         Frame::Binary(bytes) => (2, bytes),
     };
     let mut out = BytesMut::with_capacity(payload.len() + 10);
     hub::ws_frame_into(&mut out, opcode, payload);
     out.freeze()
+}
+
+/// A frame of a client that sends binary messages as base64 text; other text is what it is.
+pub fn from_base64(frame: Frame) -> Frame {
+    let Frame::Text(text) = &frame else { return frame };
+    let bytes = text.as_bytes().strip_prefix(b"b").and_then(|encoded| STANDARD.decode(encoded).ok());
+    bytes.map_or(frame, |bytes| Frame::Binary(bytes.into()))
 }
 
 /// A close frame (RFC 6455 section 5.5.1).

@@ -48,6 +48,10 @@ pub enum Input {
     WsGone(WsId),
     /// The layer above sends.
     Send(Frame),
+    /// A client is about to open a WebSocket with this session's id, here or at another node. Polls that arrive from now
+    /// on are not given back at once by [`Input::Reserve`], and refused if the session leaves: they may have been sent
+    /// after the upgrade and have overtaken it on their way through another node.
+    Expect,
     /// Another node holds the candidate WebSocket and has seen its probe; the token is that attempt's. The token that
     /// holds the reservation already restarts its deadline; another one supersedes it, as it does a local candidate.
     Reserve(u64),
@@ -151,6 +155,7 @@ impl Session {
             Input::WsFrame { ws, frame } => self.on_ws_frame(config, now, ws, &frame),
             Input::WsGone(ws) => self.on_ws_gone(ws),
             Input::Send(frame) => self.send(config, now, frame),
+            Input::Expect => self.on_expect(),
             Input::Reserve(token) => self.on_reserve(config, now, token),
             Input::Release(token) => self.on_release(token),
             Input::Tick => {}

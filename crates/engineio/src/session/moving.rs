@@ -25,7 +25,8 @@ pub enum HeartbeatLeft {
 }
 
 impl Session {
-    /// Gives the session away: a poll that is held comes back with a noop, the queue is the other node's to send. `None`
+    /// Gives the session away: a poll that is held comes back with a noop, or refused if it came after
+    /// [`Input::Expect`](super::Input::Expect); the queue is the other node's to send. `None`
     /// when there is no polling session to give (closed, closing, upgraded or given away already).
     ///
     /// What [`Session::poll_output`] has left is still to be drawn. Afterwards only `Close` has an effect: it puts out
@@ -37,7 +38,7 @@ impl Session {
             polling.upgrade = Upgrade::None;
         }
         self.abandon_upgrade();
-        self.answer_held_with(&Frame::NOOP);
+        self.let_go_of_poll();
         self.state = State::Moved;
         let heartbeat = self.heartbeat.left(now);
         Some(Frozen { queue: std::mem::take(&mut self.outbox).into_frames(), heartbeat })

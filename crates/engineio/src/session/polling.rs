@@ -10,6 +10,8 @@ use crate::{CloseReason, Config, Frame, Millis, Packet, Refusal};
 pub(super) struct Polling {
     pub held: Option<Held>,
     pub upgrade: Upgrade,
+    /// A WebSocket for this session was announced.
+    pub expects: bool,
 }
 
 /// A poll that waits for something to carry.
@@ -17,6 +19,8 @@ pub(super) struct Polling {
 pub(super) struct Held {
     pub id: PollId,
     pub since: Millis,
+    /// The client sent it with its WebSocket open: a client that has upgraded by then must not get it answered.
+    pub late: bool,
 }
 
 /// The attempt to leave polling; there is one at a time, the latest.
@@ -62,7 +66,7 @@ impl Session {
         self.answer_from_outbox(config);
         match &mut self.state {
             State::Polling(polling) if polling.held.is_none() => {
-                polling.held = Some(Held { id, since: now });
+                polling.held = Some(Held { id, since: now, late: polling.expects });
             }
             State::Polling(_) => {
                 self.answer_held_with(&Frame::CLOSE);
@@ -72,6 +76,15 @@ impl Session {
             State::Closing { .. } => self.answer_with_goodbye(config, id),
             State::WebSocket(_) | State::Moved => self.answer(id, Refusal::BAD_REQUEST.into()),
             State::Ending(_) | State::Closed => self.answer(id, Refusal::UNKNOWN_SID.into()),
+        }
+    }
+
+    /// The session leaves polling: what is held comes back with a noop, unless it may have been sent after the upgrade.
+    pub(super) fn let_go_of_poll(&mut self) {
+        match self.take_held() {
+            Some(held) if held.late => self.answer(held.id, Refusal::BAD_REQUEST.into()),
+            Some(held) => self.answer(held.id, Answer::Payload(payload::encode([&Frame::NOOP]))),
+            None => {}
         }
     }
 

@@ -74,7 +74,7 @@ impl Session {
     }
 
     fn on_upgrade(&mut self, ws: WsId) {
-        self.answer_held_with(&Frame::NOOP);
+        self.let_go_of_poll();
         self.state = State::WebSocket(ws);
         self.outputs.push_back(Output::Upgraded(ws));
     }
@@ -88,6 +88,12 @@ impl Session {
                 }
             }
             _ => {}
+        }
+    }
+
+    pub(super) fn on_expect(&mut self) {
+        if let State::Polling(polling) = &mut self.state {
+            polling.expects = true;
         }
     }
 
@@ -126,7 +132,8 @@ impl Session {
 
     // The client pauses its polling when the poll comes back. With something queued that goes out by it at once.
     fn free_poll(&mut self) {
-        if self.outbox.is_empty() {
+        let State::Polling(polling) = &self.state else { return };
+        if self.outbox.is_empty() && !polling.held.as_ref().is_some_and(|held| held.late) {
             self.answer_held_with(&Frame::NOOP);
         }
     }

@@ -35,7 +35,6 @@ fn requests_are_refused_with_the_reference_codes() {
         ("GET", "EIO=4&transport=websocket", false, Refusal::BAD_REQUEST),
         ("GET", "EIO=4&transport=polling", true, Refusal::BAD_REQUEST),
         ("GET", "EIO=4&transport=polling&j=0", false, Refusal::BAD_REQUEST),
-        ("GET", "EIO=4&transport=websocket&b64=1", true, Refusal::BAD_REQUEST),
         ("PUT", "EIO=4&transport=polling&sid=x", false, Refusal::BAD_REQUEST),
         ("POST", "EIO=4&transport=websocket&sid=x", false, Refusal::BAD_REQUEST),
         ("GET", &long, false, Refusal::UNKNOWN_SID),

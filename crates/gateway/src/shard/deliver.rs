@@ -41,7 +41,8 @@ impl State {
                 {
                     seen.push(broadcast.id);
                 }
-                let direct = session.engine.direct().and_then(|ws| session.link(ws));
+                let direct =
+                    session.engine.direct().and_then(|ws| session.link(ws)).filter(|link| !link.base64);
                 let queued = direct.map_or_else(|| session.engine.queued_bytes(), |link| link.queued_bytes());
                 // A slow client loses ephemeral events first.
                 if ephemeral && queued + size > limit / 2 {

@@ -93,18 +93,21 @@ pub enum Control {
     OpenWebSocket {
         opening: Box<Opening>,
         upgrade: hyper::upgrade::OnUpgrade,
+        base64: bool,
     },
     /// A WebSocket for a session that polls, about to switch protocols.
     Upgrade {
         app: u16,
         sid: String,
         upgrade: hyper::upgrade::OnUpgrade,
+        base64: bool,
     },
     /// The same, switched, for a session of this shard.
     Attach {
         sid: String,
         stream: std::net::TcpStream,
         ahead: Bytes,
+        base64: bool,
     },
     /// A request for a session of this shard; `None`: there is no such session.
     Request {
@@ -285,13 +288,15 @@ impl Shard {
                 // The client left during its handshake: the session ends by its heartbeat.
                 let _ = done.send(sid);
             }
-            Control::OpenWebSocket { opening, upgrade } => {
-                tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade));
+            Control::OpenWebSocket { opening, upgrade, base64 } => {
+                tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade, base64));
             }
-            Control::Upgrade { app, sid, upgrade } => {
-                tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade));
+            Control::Upgrade { app, sid, upgrade, base64 } => {
+                tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade, base64));
             }
-            Control::Attach { sid, stream, ahead } => reader::attach(self, sid, stream, ahead),
+            Control::Attach { sid, stream, ahead, base64 } => {
+                reader::attach(self, &sid, stream, ahead, base64)
+            }
             Control::Request { app, sid, poll, ask, done } => {
                 self.turn(|state, shard| {
                     state.request(shard, Some(app), &sid, poll, ask, session::Responder::Local(done));

@@ -316,11 +316,15 @@ impl State {
                 arriving.stage = ArrivingStage::Probed;
                 shard.shared.peers.probe(arriving.mv, arriving.owner, &arriving.sid, shard.ix);
             }
-            ArrivingStage::Probed if is(b"5") => {
+            // Some do not wait for their probe's answer: the upgrade is taken up when it has gone out.
+            ArrivingStage::Probed if is(b"5") => arriving.stage = ArrivingStage::Early,
+            ArrivingStage::Answered if is(b"5") => {
                 arriving.stage = ArrivingStage::Upgraded;
                 shard.shared.peers.taker(TakerInput::UpgradeArrived { mv: arriving.mv });
             }
-            ArrivingStage::Upgraded if arriving.late_bytes + frame.len() <= MAX_LATE_BYTES => {
+            ArrivingStage::Early | ArrivingStage::Upgraded
+                if arriving.late_bytes + frame.len() <= MAX_LATE_BYTES =>
+            {
                 arriving.late_bytes += frame.len() + 64;
                 arriving.late.push(frame);
             }
@@ -356,14 +360,7 @@ impl State {
     pub(super) fn on_taker(&mut self, shard: &Shard, output: TakerOutput) {
         match output {
             TakerOutput::Subscribe { mv, seq, rooms } => self.subscribe(shard, mv, seq, &rooms),
-            TakerOutput::AnswerProbe { mv } => {
-                if let Some(Entry::Arriving(arriving)) = self.arriving_entry(mv)
-                    && arriving.link.push(link::ws_bytes(&Frame::Text("3probe".into()))) == Pushed::List
-                {
-                    let link = arriving.link.clone();
-                    self.dirty.push(link);
-                }
-            }
+            TakerOutput::AnswerProbe { mv } => self.answer_probe(shard, mv),
             TakerOutput::Install { mv, state, .. } => self.install(shard, mv, &state),
             // Sessions are packed when no command is under way: there are no tails.
             TakerOutput::Tail { .. } => {}
@@ -378,6 +375,39 @@ impl State {
                 }
             }
             TakerOutput::Send { .. } => {}
+        }
+    }
+
+    fn answer_probe(&mut self, shard: &Shard, mv: u64) {
+        let Some(Entry::Arriving(arriving)) = self.arriving_entry(mv) else { return };
+        let answer = Frame::Text("3probe".into());
+        let pushed = arriving.link.push(link::ws_bytes(&answer, false));
+        let link = arriving.link.clone();
+        if arriving.stage == ArrivingStage::Early {
+            arriving.stage = ArrivingStage::Upgraded;
+            shard.shared.peers.taker(TakerInput::UpgradeArrived { mv });
+        } else {
+            arriving.stage = ArrivingStage::Answered;
+        }
+        if pushed == Pushed::List {
+            self.dirty.push(link);
+        }
+    }
+
+    /// How long a WebSocket may say nothing; `None`: it is not, or no longer, a silent one.
+    pub(super) fn silent_limit_ms(&mut self, shard: &Shard, key: SessionKey) -> Option<Millis> {
+        match self.sessions.get_mut(key) {
+            Some(Entry::Arriving(arriving)) if arriving.stage == ArrivingStage::Silent => {
+                Some(shard.shared.app(arriving.app).limits.upgrade_timeout_ms)
+            }
+            _ => None,
+        }
+    }
+
+    /// Closes a WebSocket that has said nothing.
+    pub(super) fn abandon_silent(&mut self, shard: &Shard, key: SessionKey) {
+        if self.silent_limit_ms(shard, key).is_some() {
+            self.abandon_arriving(shard, key);
         }
     }
 

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::forwarding::Ask;
+use cluster::sid::NodeId;
 use engineio::{Frame, Input, Text, WsId};
 use futures_util::{FutureExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -27,10 +29,10 @@ const FRAMES_PER_TURN: usize = 32;
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// A handshake over WebSocket: the session begins when the connection has switched protocols.
-pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade) {
+pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, base64: bool) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
     let app = opening.app;
-    let link = Rc::new(Link::new(stream));
+    let link = Rc::new(Link::new(stream, base64));
     let opened = shard.turn(|state, shard| state.open_websocket(shard, opening, link.clone()));
     match opened {
         Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
@@ -40,33 +42,55 @@ pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade) {
 }
 
 /// A WebSocket for a session that polls: here, at another core, or at another node.
-pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade) {
+pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade, base64: bool) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
     let Some(address) = shard.shared.key.open(&sid) else { return };
     if address.node != shard.shared.id {
-        let link = Rc::new(Link::new(stream));
+        let link = Rc::new(Link::new(stream, base64));
         let key = shard.turn(|state, _| state.add_arriving(app, &sid, address.node, link.clone()));
+        tokio::task::spawn_local(watch_silent(shard.clone(), key, address.node, sid));
         return read(shard, app, key, WsId(0), link, ahead).await;
     }
     if address.shard == shard.ix {
-        return attach_here(&shard, &sid, stream, ahead);
+        return attach_here(&shard, &sid, stream, ahead, base64);
     }
     let (Some(owner), Ok(stream)) = (shard.all.get(usize::from(address.shard)), stream.into_std()) else {
         return;
     };
-    owner.control(Control::Attach { sid, stream, ahead });
+    owner.control(Control::Attach { sid, stream, ahead, base64 });
+}
+
+/// A WebSocket that says nothing holds a place here, and its session may be gone: the owner is asked from time to time, and
+/// the WebSocket is closed when there is nothing left to upgrade, or after the upgrade's time.
+async fn watch_silent(shard: Rc<Shard>, key: SessionKey, owner: NodeId, sid: String) {
+    const ASK_EVERY: Duration = Duration::from_millis(300);
+    let Some(limit_ms) = shard.turn(|state, shard| state.silent_limit_ms(shard, key)) else { return };
+    let started = shard.now();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        if shard.turn(|state, shard| state.silent_limit_ms(shard, key)).is_none() {
+            return;
+        }
+        let req = rand::random();
+        let answer = shard.shared.peers.forward(req, owner, &sid, Ask::Check).await.ok().flatten();
+        shard.shared.peers.written(req);
+        let known = answer.is_some_and(|answer| answer.status == 200);
+        if !known || shard.now() > started + limit_ms {
+            return shard.turn(|state, shard| state.abandon_silent(shard, key));
+        }
+    }
 }
 
 /// A WebSocket that arrived at another core, for a session of this one.
-pub fn attach(shard: &Rc<Shard>, sid: String, stream: std::net::TcpStream, ahead: Bytes) {
+pub fn attach(shard: &Rc<Shard>, sid: &str, stream: std::net::TcpStream, ahead: Bytes, base64: bool) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => attach_here(shard, &sid, stream, ahead),
+        Ok(stream) => attach_here(shard, sid, stream, ahead, base64),
         Err(error) => tracing::warn!(%error, "a WebSocket could not change cores"),
     }
 }
 
-fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes) {
-    let link = Rc::new(Link::new(stream));
+fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes, base64: bool) {
+    let link = Rc::new(Link::new(stream, base64));
     let attached = shard.turn(|state, shard| {
         let key = state.sessions.by_sid(sid)?;
         state.with_session(shard, key, |_, session| {
@@ -111,6 +135,7 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match frame(message) {
+                Read::Frame(frame) if link.base64 => frames.push(crate::link::from_base64(frame)),
                 Read::Frame(frame) => frames.push(frame),
                 Read::Nothing => {}
                 Read::End { too_large } => end = Some(too_large),

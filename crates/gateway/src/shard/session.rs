@@ -173,6 +173,9 @@ pub enum ArrivingStage {
     /// Nothing was said yet.
     Silent,
     Probed,
+    /// The client upgraded without waiting for its probe's answer.
+    Early,
+    Answered,
     Upgraded,
 }
 

@@ -148,7 +148,7 @@ impl State {
                     Ask::Get => Input::Poll(poll),
                     Ask::Post(body) => Input::Post { id: poll, body: post_body(session, body) },
                     Ask::Check => {
-                        session.engine.handle(config, shard.now(), Input::Tick);
+                        session.engine.handle(config, shard.now(), Input::Expect);
                         let present = Answer { status: 200, content: "".into(), body: bytes::Bytes::new() };
                         respond(shard, responder.take(), (!session.engine.is_closed()).then_some(present));
                         return true;
@@ -372,7 +372,7 @@ impl State {
 
     pub(super) fn write(&mut self, session: &Session, ws: WsId, frame: &Frame) {
         if let Some(link) = session.link(ws)
-            && link.push(link::ws_bytes(frame)) == Pushed::List
+            && link.push(link::ws_bytes(frame, link.base64)) == Pushed::List
         {
             self.dirty.push(link.clone());
         }
