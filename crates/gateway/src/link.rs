@@ -30,6 +30,10 @@ pub struct Link {
     out: RefCell<Outbox>,
     /// Wakes the reader when this side ends the connection.
     pub closing: Notify,
+    /// Wakes a reader that was told to wait.
+    pub resume: Notify,
+    /// Wakes a waiting writer when the connection is given up.
+    dead: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +77,14 @@ pub enum Flushed {
 
 impl Link {
     pub fn new(stream: TcpStream, base64: bool) -> Self {
-        Self { stream, base64, out: RefCell::default(), closing: Notify::new() }
+        Self {
+            stream,
+            base64,
+            out: RefCell::default(),
+            closing: Notify::new(),
+            resume: Notify::new(),
+            dead: Notify::new(),
+        }
     }
 
     /// Bytes that wait for the socket.
@@ -144,7 +155,10 @@ impl Link {
     /// Waits for the socket and writes until the outbox is empty or the connection is gone.
     pub async fn drain(&self) {
         loop {
-            let writable = self.stream.writable().await.is_ok();
+            let writable = tokio::select! {
+                ready = self.stream.writable() => ready.is_ok(),
+                () = self.dead.notified() => return,
+            };
             match self.flush() {
                 Flushed::Blocked if writable => {}
                 _ => return,
@@ -166,10 +180,27 @@ impl Link {
         let _ = socket.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Drops what waits; later frames go nowhere.
+    /// Gives the connection up: what waits is dropped, later frames go nowhere.
     pub fn abandon(&self) {
         *self.out.borrow_mut() = Outbox { state: OutboxState::Broken, ..Outbox::default() };
+        // A connection that is gone already cannot be shut down; that is the aim.
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+        self.dead.notify_one();
         self.closing.notify_one();
+        self.resume.notify_one();
+    }
+
+    /// Reads on and forgets, until the client has closed its side: closing over unread data would reset the connection, and
+    /// what was sent last might be lost.
+    pub async fn discard(&self) {
+        let mut scrap = [0; 4096];
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut scrap) {
+                Ok(0) => return,
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
     }
 }
 
@@ -259,9 +290,11 @@ impl AsyncRead for LinkIo {
 }
 
 impl AsyncWrite for LinkIo {
-    /// tungstenite writes whole control frames; they are taken whole, so none is torn by a broadcast.
+    /// tungstenite writes whole control frames; they are taken whole, so none is torn by a broadcast. A client that does not
+    /// read gets no pongs: its pings must not fill our memory.
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.link.push(Bytes::copy_from_slice(bytes)) == Pushed::List {
+        let blocked = self.link.out.borrow().state == OutboxState::Blocked;
+        if !blocked && self.link.push(Bytes::copy_from_slice(bytes)) == Pushed::List {
             flush(&self.link);
         }
         Poll::Ready(Ok(bytes.len()))

@@ -39,7 +39,7 @@ impl Broadcast {
     }
 
     pub fn delivery(&self) -> Delivery<'_> {
-        Delivery { app: self.app, rooms: &self.rooms, at: self.at, except: &self.except }
+        Delivery { app: self.app, order: self.order, rooms: &self.rooms, at: self.at, except: &self.except }
     }
 
     /// Bytes a receiver holds while this waits for it.

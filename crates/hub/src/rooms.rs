@@ -3,6 +3,8 @@
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::Order;
+
 /// A room of one application. `app` is the application's index in the node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey {
@@ -29,10 +31,12 @@ pub enum JoinOutcome {
     AlreadyIn,
 }
 
-/// Whom one copy of an emission is for: members of `rooms[at]` that are in none of `rooms[..at]` and not in `except`.
+/// Whom one copy of an emission is for: members of `rooms[at]` that take none of the copies for `rooms[..at]` and are not in
+/// `except`.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
     pub app: u16,
+    pub order: Order,
     pub rooms: &'a [Box<str>],
     pub at: usize,
     /// Socket ids.
@@ -48,21 +52,50 @@ pub struct Hub<K> {
     room_slab: Slab<Room>,
     /// Number of the current delivery; marks excepted sockets without a set.
     stamp: u64,
+    /// Highest sequence delivered, by application: who joins a held room takes what comes after it.
+    delivered: FxHashMap<u16, u64>,
 }
 
 #[derive(Debug)]
 struct Member<K> {
     key: K,
     id: Box<str>,
-    /// Room index and this socket's position in its member list.
-    rooms: Vec<(u32, u32)>,
+    rooms: Vec<Membership>,
     excepted_in: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Membership {
+    /// Room index.
+    room: u32,
+    /// This socket's position in the room's member list.
+    position: u32,
+    /// The socket takes the room's events after this sequence; [`NOT_HELD`]: none yet.
+    since: u64,
+}
+
+/// A membership whose room is not known to be fed to this core yet.
+const NOT_HELD: u64 = u64::MAX;
+
+impl Membership {
+    /// Whether the socket takes this copy. A batch's copies have consecutive sequences in the order of its rooms, so that of an
+    /// earlier room is known from any other.
+    fn takes(&self, order: Order, copies_before: usize) -> bool {
+        match order {
+            Order::Ephemeral => self.since != NOT_HELD,
+            Order::Recoverable(seq) => {
+                self.since != NOT_HELD && seq.saturating_sub(copies_before as u64) > self.since
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Room {
     key: RoomKey,
     members: Vec<SocketIx>,
+    /// This core is fed the room's events.
+    held: bool,
 }
 
 impl<K: Copy> Hub<K> {
@@ -73,6 +106,7 @@ impl<K: Copy> Hub<K> {
             rooms: FxHashMap::default(),
             room_slab: Slab::new(),
             stamp: 0,
+            delivered: FxHashMap::default(),
         }
     }
 
@@ -87,7 +121,8 @@ impl<K: Copy> Hub<K> {
 
     /// Removes a socket from its rooms and the hub; returns the rooms that are empty now.
     pub fn remove(&mut self, socket: SocketIx) -> Vec<RoomKey> {
-        let rooms: Vec<u32> = self.sockets[socket.0 as usize].rooms.iter().map(|(room, _)| *room).collect();
+        let rooms: Vec<u32> =
+            self.sockets[socket.0 as usize].rooms.iter().map(|membership| membership.room).collect();
         let emptied = rooms.into_iter().filter_map(|room| self.leave_ix(socket, room)).collect();
         let member = self.sockets.remove(socket.0 as usize);
         self.by_id.remove(&member.id);
@@ -98,20 +133,36 @@ impl<K: Copy> Hub<K> {
         let room_ix = match self.rooms.get(room) {
             Some(ix) => *ix,
             None => {
-                let ix = self.room_slab.insert(Room { key: room.clone(), members: Vec::new() });
+                let ix = self.room_slab.insert(Room { key: room.clone(), members: Vec::new(), held: false });
                 let ix = u32::try_from(ix).expect("a core holds far fewer than 2^32 rooms");
                 self.rooms.insert(room.clone(), ix);
                 ix
             }
         };
         let member = &mut self.sockets[socket.0 as usize];
-        if member.rooms.iter().any(|(ix, _)| *ix == room_ix) {
+        if member.rooms.iter().any(|membership| membership.room == room_ix) {
             return JoinOutcome::AlreadyIn;
         }
-        let members = &mut self.room_slab[room_ix as usize].members;
-        member.rooms.push((room_ix, members.len() as u32));
+        let Room { members, held, .. } = &mut self.room_slab[room_ix as usize];
+        let since = if *held { self.delivered.get(&room.app).copied().unwrap_or(0) } else { NOT_HELD };
+        member.rooms.push(Membership { room: room_ix, position: members.len() as u32, since });
         members.push(socket);
         if members.len() == 1 { JoinOutcome::First } else { JoinOutcome::Added }
+    }
+
+    /// This core is fed every event of the room after `since`: its members take them from now on.
+    pub fn hold(&mut self, room: &RoomKey, since: u64) {
+        let Some(&room_ix) = self.rooms.get(room) else { return };
+        let Room { members, held, .. } = &mut self.room_slab[room_ix as usize];
+        *held = true;
+        for socket in members {
+            let memberships = &mut self.sockets[socket.0 as usize].rooms;
+            if let Some(membership) =
+                memberships.iter_mut().find(|m| m.room == room_ix && m.since == NOT_HELD)
+            {
+                membership.since = since;
+            }
+        }
     }
 
     /// `Some(true)`: left and the room is empty now; `Some(false)`: left; `None`: was not in it.
@@ -129,7 +180,10 @@ impl<K: Copy> Hub<K> {
 
     /// The socket's rooms, in no particular order.
     pub fn rooms_of(&self, socket: SocketIx) -> impl Iterator<Item = &RoomKey> {
-        self.sockets[socket.0 as usize].rooms.iter().map(|(ix, _)| &self.room_slab[*ix as usize].key)
+        self.sockets[socket.0 as usize]
+            .rooms
+            .iter()
+            .map(|membership| &self.room_slab[membership.room as usize].key)
     }
 
     pub fn has_members(&self, room: &RoomKey) -> bool {
@@ -162,15 +216,22 @@ impl<K: Copy> Hub<K> {
                 self.sockets[ix.0 as usize].excepted_in = self.stamp;
             }
         }
-        let earlier: Vec<u32> = delivery.rooms[..delivery.at]
+        if let Order::Recoverable(seq) = delivery.order {
+            let delivered = self.delivered.entry(delivery.app).or_default();
+            *delivered = seq.max(*delivered);
+        }
+        let earlier: Vec<(u32, usize)> = delivery.rooms[..delivery.at]
             .iter()
-            .filter_map(|room| self.rooms.get(&RoomRef { app: delivery.app, room } as &dyn RoomLike).copied())
+            .enumerate()
+            .filter_map(|(at, room)| {
+                let key = RoomRef { app: delivery.app, room };
+                Some((*self.rooms.get(&key as &dyn RoomLike)?, delivery.at - at))
+            })
             .collect();
         let mut receivers = 0;
         for socket in &self.room_slab[room as usize].members {
             let member = &self.sockets[socket.0 as usize];
-            let took_earlier = !earlier.is_empty() && member.rooms.iter().any(|(ix, _)| earlier.contains(ix));
-            if member.excepted_in == self.stamp || took_earlier {
+            if member.excepted_in == self.stamp || !member.takes_copy(room, &earlier, delivery.order) {
                 continue;
             }
             receivers += 1;
@@ -180,19 +241,19 @@ impl<K: Copy> Hub<K> {
     }
 
     fn is_in(&self, socket: SocketIx, room: u32) -> bool {
-        self.sockets[socket.0 as usize].rooms.iter().any(|(ix, _)| *ix == room)
+        self.sockets[socket.0 as usize].rooms.iter().any(|membership| membership.room == room)
     }
 
     /// Removes the membership; returns the room's key if it is empty now.
     fn leave_ix(&mut self, socket: SocketIx, room_ix: u32) -> Option<RoomKey> {
         let rooms = &mut self.sockets[socket.0 as usize].rooms;
-        let at = rooms.iter().position(|(ix, _)| *ix == room_ix)?;
-        let (_, position) = rooms.swap_remove(at);
+        let at = rooms.iter().position(|membership| membership.room == room_ix)?;
+        let position = rooms.swap_remove(at).position;
         let members = &mut self.room_slab[room_ix as usize].members;
         members.swap_remove(position as usize);
         if let Some(moved) = members.get(position as usize).copied() {
-            let entry = self.sockets[moved.0 as usize].rooms.iter_mut().find(|(ix, _)| *ix == room_ix);
-            entry.expect("a member lists its room").1 = position;
+            let entry = self.sockets[moved.0 as usize].rooms.iter_mut().find(|m| m.room == room_ix);
+            entry.expect("a member lists its room").position = position;
         }
         if !self.room_slab[room_ix as usize].members.is_empty() {
             return None;
@@ -200,6 +261,20 @@ impl<K: Copy> Hub<K> {
         let room = self.room_slab.remove(room_ix as usize);
         self.rooms.remove(&room.key);
         Some(room.key)
+    }
+}
+
+impl<K> Member<K> {
+    /// Whether the socket takes the copy for `room`, and none of those for the `earlier` rooms (with their distance).
+    fn takes_copy(&self, room: u32, earlier: &[(u32, usize)], order: Order) -> bool {
+        let here = self.rooms.iter().find(|membership| membership.room == room);
+        if !here.is_some_and(|membership| membership.takes(order, 0)) {
+            return false;
+        }
+        let took = |(room, before): &(u32, usize)| {
+            self.rooms.iter().any(|membership| membership.room == *room && membership.takes(order, *before))
+        };
+        earlier.is_empty() || !earlier.iter().any(took)
     }
 }
 
@@ -268,7 +343,10 @@ mod tests {
     fn receivers(hub: &mut Hub<u32>, rooms: &[&str], at: usize, except: &[&str]) -> Vec<u32> {
         let (rooms, except) = (names(rooms), names(except));
         let mut got = Vec::new();
-        hub.deliver(Delivery { app: 0, rooms: &rooms, at, except: &except }, |key| got.push(key));
+        hub.deliver(
+            Delivery { app: 0, order: Order::Ephemeral, rooms: &rooms, at, except: &except },
+            |key| got.push(key),
+        );
         got.sort_unstable();
         got
     }
@@ -280,12 +358,46 @@ mod tests {
         for (socket, rooms) in [(a, vec!["x", "y"]), (b, vec!["y"]), (c, vec!["x"])] {
             for room in rooms {
                 hub.join(socket, &RoomKey::new(0, room));
+                hub.hold(&RoomKey::new(0, room), 0);
             }
         }
         assert_eq!(receivers(&mut hub, &["x", "y"], 0, &[]), [1, 3]);
         assert_eq!(receivers(&mut hub, &["x", "y"], 1, &[]), [2]);
         assert_eq!(receivers(&mut hub, &["x", "y"], 0, &["a", "nobody"]), [3]);
         assert_eq!(receivers(&mut hub, &["nowhere", "y"], 1, &[]), [1, 2]);
+    }
+
+    /// The socket is joining `x`: what it cannot have from there it takes from `y`.
+    #[test]
+    fn a_room_that_is_not_held_yet_keeps_no_copy_back() {
+        let mut hub = Hub::new();
+        let a = hub.insert("a", 1);
+        let (x, y) = (RoomKey::new(0, "x"), RoomKey::new(0, "y"));
+        let rooms = names(&["x", "y"]);
+        let takes = |hub: &mut Hub<u32>, order, at| {
+            hub.deliver(Delivery { app: 0, order, rooms: &rooms, at, except: &[] }, |_| {}) == 1
+        };
+        hub.join(a, &y);
+        hub.hold(&y, 0);
+        hub.join(a, &x);
+        assert!(!takes(&mut hub, Order::Recoverable(10), 0) && takes(&mut hub, Order::Recoverable(11), 1));
+        // The marker was stored between the two copies of a later batch.
+        hub.hold(&x, 20);
+        assert!(!takes(&mut hub, Order::Recoverable(20), 0) && takes(&mut hub, Order::Recoverable(21), 1));
+        assert!(takes(&mut hub, Order::Recoverable(22), 0) && !takes(&mut hub, Order::Recoverable(23), 1));
+        // Who joins a held room takes what comes after what was delivered.
+        let b = hub.insert("b", 2);
+        hub.join(b, &x);
+        let mut got = Vec::new();
+        hub.deliver(
+            Delivery { app: 0, order: Order::Recoverable(23), rooms: &rooms, at: 0, except: &[] },
+            |k| got.push(k),
+        );
+        hub.deliver(
+            Delivery { app: 0, order: Order::Recoverable(24), rooms: &rooms, at: 0, except: &[] },
+            |k| got.push(k),
+        );
+        assert_eq!(got, [1, 1, 2]);
     }
 
     #[test]
@@ -315,6 +427,7 @@ mod tests {
                             (false, true) => JoinOutcome::Added,
                         };
                         prop_assert_eq!(hub.join(ix, &key), expected);
+                        hub.hold(&key, 0);
                     }
                     (2, Some(ix)) => {
                         let members = model.entry(room).or_default();

@@ -217,6 +217,24 @@ impl Session {
         self.outbox.bytes()
     }
 
+    /// The WebSocket that is the transport.
+    pub fn transport(&self) -> Option<WsId> {
+        match self.state {
+            State::WebSocket(ws) => Some(ws),
+            _ => None,
+        }
+    }
+
+    /// Whether the session takes part in anything still: neither over nor only waiting to say goodbye.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Polling(_) | State::WebSocket(_))
+    }
+
+    /// Starts the heartbeat anew, for a caller that has not read what the client sent.
+    pub fn excuse(&mut self, config: &Config, now: Millis) {
+        self.heartbeat = Heartbeat::start(config, now);
+    }
+
     /// Whether `Closed` has been drawn.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)

@@ -26,6 +26,11 @@ use rooms::Rooms;
 #[derive(Debug)]
 pub enum Fed {
     Broadcasts(Vec<Arc<Broadcast>>),
+    /// The room's interest holds: this shard is fed every event of it after `since`. Comes before the interest settles.
+    Held {
+        room: RoomKey,
+        since: u64,
+    },
     /// Everything of this application's stream up to `seq` was fed before.
     Barrier {
         token: u64,
@@ -164,7 +169,7 @@ impl Task {
 
     async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Interest { room, shard, done } => self.interest(room, shard, done),
+            Command::Interest { room, shard, done } => self.interest(room, shard, done).await,
             Command::Release { room, shard } => self.rooms.release(&room, shard, self.clock.now()),
             Command::Stored { room, seq } => self.rooms.stored(room, seq, self.clock.now()),
             Command::Barrier { app, shard, token } => self.barriers.start_for_shard(app, shard, token),
@@ -172,11 +177,14 @@ impl Task {
         self.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
 
-    fn interest(&mut self, room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>>) {
+    async fn interest(&mut self, room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>>) {
         let app = &self.apps[usize::from(room.app)];
-        match self.rooms.add(&self.bus, app.name(), &room, shard) {
+        let added = self.rooms.add(&self.bus, app.name(), &room, shard);
+        match added {
             // Nobody waits any more if the send fails; the release follows.
             Ok(rooms::Interest::Established) => {
+                let since = self.streams[usize::from(room.app)].fed;
+                self.send(shard, Fed::Held { room, since }).await;
                 let _ = done.send(Ok(()));
             }
             Ok(rooms::Interest::Pending) => self.barriers.start_for_join(room, done),
@@ -189,8 +197,11 @@ impl Task {
 
     async fn on_barrier(&mut self, passed: barrier::Passed) {
         for (room, done) in passed.joins {
-            if passed.result.is_ok() {
-                self.rooms.established(&room, passed.result.unwrap_or(0));
+            if let Ok(seq) = passed.result {
+                self.rooms.established(&room, seq);
+                for shard in self.rooms.shards_of(&room) {
+                    self.send(shard, Fed::Held { room: room.clone(), since: seq }).await;
+                }
             }
             let _ = done.send(passed.result.map(|_| ()));
         }

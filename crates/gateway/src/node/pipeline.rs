@@ -85,6 +85,8 @@ impl Task {
         }
         room.last_seq = seq;
         let shards = room.shards;
+        let stream = &mut self.streams[usize::from(key.app)];
+        stream.fed = stream.fed.max(seq);
         self.apply(key, shards, Order::Recoverable(seq), payload);
         true
     }
@@ -126,6 +128,8 @@ impl Task {
     /// Everything before the marker has been applied: it is handed on behind it.
     pub(super) async fn pass_marker(&mut self, app: u16, seq: u64, payload: &[u8]) {
         let Some(marker) = parse_ulid(payload) else { return };
+        let stream = &mut self.streams[usize::from(app)];
+        stream.fed = stream.fed.max(seq);
         let shards = self.barriers.on_copy(app, marker, seq);
         self.feed_barriers(shards.into_iter().map(|s| (s, seq)).collect()).await;
     }

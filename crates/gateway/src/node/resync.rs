@@ -56,6 +56,8 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub struct Stream {
     state: State,
+    /// Highest sequence handed on to the shards, markers included.
+    pub fed: u64,
     /// Unix time when the feed was interrupted; the next resync looks back to before it.
     interrupted_ms: Option<u64>,
 }

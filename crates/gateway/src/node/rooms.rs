@@ -83,6 +83,12 @@ impl Rooms {
         }
     }
 
+    /// The shards with members in a room.
+    pub fn shards_of(&self, key: &RoomKey) -> Vec<u8> {
+        let mask = self.rooms.get(key).map_or(0, |room| room.shards);
+        (0..64).filter(|shard| mask & (1 << shard) != 0).collect()
+    }
+
     pub fn release(&mut self, key: &RoomKey, shard: u8, now: Millis) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.shards &= !(1 << shard);

@@ -169,6 +169,10 @@ impl State {
         let Waiting { key, mut run, then } = waiting;
         self.with_session(shard, key, |state, session| {
             session.busy = false;
+            if session.ending.is_some() && outcome == Err(Rejection::Unavailable) {
+                // Nobody waits for the rest, and the bus does not take it now.
+                session.inbox.clear();
+            }
             state.settled(shard, session, &mut run, then, outcome);
             state.carry_out(shard, session, run);
         });

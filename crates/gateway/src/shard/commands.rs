@@ -39,7 +39,7 @@ pub enum Task {
     /// A room's list of participants changed.
     Roster { app: u16, change: Change },
     /// Rooms of an arriving session: subscribe, then tell the taker.
-    Subscribe { rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    Subscribe { app: u16, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
     /// The list of a socket that moved away changes once it is listed at its new node.
     RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
 }
@@ -81,12 +81,20 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
             }
         }
         Task::Roster { app, change } => write_roster(&shard, app, change).await,
-        Task::Subscribe { rooms, mv, seq } => {
-            let input = match interest(&shard, rooms).await {
-                Ok(()) => cluster::moving::TakerInput::Subscribed { mv, seq },
-                Err(Unavailable) => cluster::moving::TakerInput::ClientGone { mv },
-            };
-            shard.shared.peers.taker(input);
+        Task::Subscribe { app, rooms, mv, seq } => {
+            let held = interest(&shard, rooms.clone()).await;
+            shard.turn(|state, shard| {
+                // Abandoned before the interest was asked for: nobody else would take it back.
+                for room in rooms.into_iter().filter(|room| !state.hub.has_members(room)) {
+                    shard.shared.node.release(room, shard.ix);
+                }
+                match held {
+                    Ok(()) => state.pass_subscription(shard, app, mv, seq),
+                    Err(Unavailable) => {
+                        shard.shared.peers.taker(cluster::moving::TakerInput::ClientGone { mv });
+                    }
+                }
+            });
         }
         Task::RosterLater { app, rooms } => {
             /// The new node lists the socket first; between two entries everybody sees one.
@@ -105,7 +113,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
 async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<Outcome, Rejection> {
     match command {
         Command::Join(joins) => join(shard, actor, joins).await,
-        Command::Leave(rooms) => Ok(leave(shard, actor, &rooms)),
+        Command::Leave(rooms) => Ok(leave(shard, actor, &rooms).await),
         Command::Emit(emission) => match emission.delivery {
             Delivery::Ephemeral => publish(shard, actor, &emission),
             Delivery::Recoverable => store(shard, actor, &emission).await,
@@ -124,23 +132,42 @@ async fn join(shard: &Rc<Shard>, actor: &Actor, joins: Vec<Join>) -> Result<Outc
     let app = shard.shared.app(actor.app);
     let keys: Vec<RoomKey> = joins.iter().map(|join| RoomKey::new(actor.app, join.room.as_str())).collect();
     let added = shard.turn(|state, _| state.add_members(app, actor, &keys))?;
-    if interest(shard, keys.clone()).await.is_err() {
-        shard.turn(|state, shard| state.remove_members(shard, actor, &added));
-        return Err(Rejection::Unavailable);
-    }
-    announce_to_taker(shard, actor, &keys).await;
-    let mut participants = Vec::new();
-    for (join, key) in joins.iter().zip(&keys) {
-        let Some(participant) = &join.participant else { continue };
-        list_in_room(shard, actor, key, participant).await.map_err(|Unavailable| Rejection::Unavailable)?;
-        if participants.is_empty() {
-            let listed = shard.store.list(app, &key.room, app.limits.participants_listed).await;
-            participants = listed.map_err(|Unavailable| Rejection::Unavailable)?;
+    let joined = settle_join(shard, actor, &joins, &keys).await;
+    match joined {
+        Ok(participants) => {
+            shard.turn(|state, _| state.remember_memberships(actor, joins));
+            shard.shared.metrics.join_seconds.observe(started.elapsed().as_secs_f64());
+            Ok(Outcome::Joined { participants })
+        }
+        Err(Unavailable) => {
+            shard.turn(|state, shard| {
+                state.remove_members(shard, actor, &added);
+                state.unlist(actor, &added);
+            });
+            Err(Rejection::Unavailable)
         }
     }
-    shard.turn(|state, shard| state.remember_memberships(shard, actor, joins));
-    shard.shared.metrics.join_seconds.observe(started.elapsed().as_secs_f64());
-    Ok(Outcome::Joined { participants })
+}
+
+/// Interest, the word to a node that is about to take the session, the rooms' lists of participants.
+async fn settle_join(
+    shard: &Rc<Shard>,
+    actor: &Actor,
+    joins: &[Join],
+    keys: &[RoomKey],
+) -> Result<Vec<Participant>, Unavailable> {
+    let app = shard.shared.app(actor.app);
+    interest(shard, keys.to_vec()).await?;
+    announce_to_taker(shard, actor, keys, &[]).await;
+    let mut participants = Vec::new();
+    for (join, key) in joins.iter().zip(keys) {
+        let Some(participant) = &join.participant else { continue };
+        list_in_room(shard, actor, key, participant).await?;
+        if participants.is_empty() {
+            participants = shard.store.list(app, &key.room, app.limits.participants_listed).await?;
+        }
+    }
+    Ok(participants)
 }
 
 async fn interest(shard: &Shard, rooms: Vec<RoomKey>) -> Result<(), Unavailable> {
@@ -148,14 +175,15 @@ async fn interest(shard: &Shard, rooms: Vec<RoomKey>) -> Result<(), Unavailable>
     join_all(waits).await.into_iter().collect()
 }
 
-/// A session that is about to move: its new node must be subscribed before the join is acked.
-async fn announce_to_taker(shard: &Rc<Shard>, actor: &Actor, keys: &[RoomKey]) {
+/// A session that is about to move: its new node must be subscribed before a join is acked, and have left before a leave is.
+async fn announce_to_taker(shard: &Rc<Shard>, actor: &Actor, joined: &[RoomKey], left: &[RoomKey]) {
     let waits = shard.turn(|state, shard| {
         let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else { return None };
         let key = session.move_key()?.clone();
         let rooms = vec![SocketRooms {
             id: actor.socket.to_string(),
-            rooms: keys.iter().map(|key| key.room.to_string()).collect(),
+            rooms: joined.iter().map(|key| key.room.to_string()).collect(),
+            left: left.iter().map(|key| key.room.to_string()).collect(),
         }];
         state.next_token += 1;
         let ticket = u64::from(shard.ix) << 56 | state.next_token;
@@ -203,12 +231,13 @@ async fn write_roster(shard: &Rc<Shard>, app: u16, change: Change) {
     }
 }
 
-fn leave(shard: &Rc<Shard>, actor: &Actor, rooms: &[RoomId]) -> Outcome {
+async fn leave(shard: &Rc<Shard>, actor: &Actor, rooms: &[RoomId]) -> Outcome {
     let keys: Vec<RoomKey> = rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect();
     shard.turn(|state, shard| {
         state.remove_members(shard, actor, &keys);
         state.forget_memberships(actor, &keys);
     });
+    announce_to_taker(shard, actor, &[], &keys).await;
     Outcome::Left
 }
 
@@ -251,7 +280,7 @@ impl State {
         }
     }
 
-    fn remember_memberships(&mut self, _: &Shard, actor: &Actor, joins: Vec<Join>) {
+    fn remember_memberships(&mut self, actor: &Actor, joins: Vec<Join>) {
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
         for join in joins {
@@ -267,6 +296,13 @@ impl State {
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
         socket.memberships.retain(|membership| keys.iter().all(|key| key.room != membership.room));
+        self.unlist(actor, keys);
+    }
+
+    /// Takes the socket from the rooms' lists of participants.
+    fn unlist(&mut self, actor: &Actor, keys: &[RoomKey]) {
+        let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
+        let Some(socket) = session.socket_by_serial(actor.serial) else { return };
         for key in keys {
             if let Some(at) = socket.listed.iter().position(|(room, _)| *room == key.room) {
                 let (_, participant) = socket.listed.swap_remove(at);

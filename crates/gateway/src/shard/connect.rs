@@ -11,7 +11,7 @@ use super::commands::{Actor, Task};
 use super::session::{Session, Socket, Target};
 use super::{Shard, State};
 use crate::auth::{TokenError, find_token};
-use crate::clock::unix_ms;
+use crate::clock::{Millis, unix_ms};
 use crate::config::OnTokenExpiry;
 
 impl State {
@@ -74,9 +74,7 @@ impl State {
         let id = socket_id(rand::random());
         let serial = session.new_serial();
         let ix = self.hub.insert(&id, Target { session: session.key, serial });
-        if let Some(expires_at) = identity.as_ref().and_then(|identity| identity.expires_at) {
-            expire_at(shard, session, expires_at);
-        }
+        let expires = expiry(shard, session.app, identity.as_ref());
         session.sockets.push(Socket {
             serial,
             nsp: nsp.clone(),
@@ -87,6 +85,7 @@ impl State {
             listed: Vec::new(),
             stage: 0,
             accepted: false,
+            expires,
         });
         shard.shared.metrics.sockets.with_label_values(&[app.name()]).inc();
         let handshake = session.opening.handshake.as_deref();
@@ -112,16 +111,7 @@ impl State {
 
     /// A socket has ended: its rooms are left, who saw it is told. The session may live on.
     pub(super) fn socket_gone(&mut self, shard: &Shard, session: &Session, socket: Socket) {
-        let app = shard.shared.app(session.app);
-        let actor = Actor::of(session, &socket);
-        if socket.accepted {
-            let actions = app.dialect.disconnected(&socket.view(session.opening.handshake.as_deref()));
-            let commands = actions.into_iter().filter_map(|action| match action {
-                dialects::Action::Run(command, _) => Some(command),
-                _ => None,
-            });
-            self.tasks.extend(commands.map(|command| Task::Farewell { actor: actor.clone(), command }));
-        }
+        self.tasks.extend(farewells(shard, session, &socket));
         self.leave_all(shard, session.app, &socket);
     }
 
@@ -158,15 +148,31 @@ impl State {
     }
 }
 
-/// Sets the session's expiry timer for a token's `exp`.
-pub(super) fn expire_at(shard: &Shard, session: &mut Session, expires_at_s: u64) {
-    if shard.shared.app(session.app).config.on_token_expiry == OnTokenExpiry::Off {
-        return;
+/// What is to be said when a socket is gone.
+pub(super) fn farewells(shard: &Shard, session: &Session, socket: &Socket) -> Vec<Task> {
+    if !socket.accepted {
+        return Vec::new();
     }
-    let leeway_s = shard.shared.app(session.app).config.token.as_ref().map_or(0, |token| token.leeway_s);
+    let dialect = &shard.shared.app(session.app).dialect;
+    let actions = dialect.disconnected(&socket.view(session.opening.handshake.as_deref()));
+    let commands = actions.into_iter().filter_map(|action| match action {
+        dialects::Action::Run(command, _) => Some(command),
+        _ => None,
+    });
+    let actor = Actor::of(session, socket);
+    commands.map(|command| Task::Farewell { actor: actor.clone(), command }).collect()
+}
+
+/// When the node acts on the end of this identity's token.
+pub(super) fn expiry(shard: &Shard, app: u16, identity: Option<&Identity>) -> Option<Millis> {
+    let app = shard.shared.app(app);
+    let expires_at_s = identity?.expires_at?;
+    if app.config.on_token_expiry == OnTokenExpiry::Off {
+        return None;
+    }
+    let leeway_s = app.config.token.as_ref().map_or(0, |token| token.leeway_s);
     let due_unix_ms = expires_at_s.saturating_add(leeway_s).saturating_mul(1000);
-    let due = shard.now().saturating_add(due_unix_ms.saturating_sub(unix_ms()));
-    session.expires = Some(session.expires.map_or(due, |earlier| earlier.min(due)));
+    Some(shard.now().saturating_add(due_unix_ms.saturating_sub(unix_ms())))
 }
 
 fn violated(shard: &Shard, session: &mut Session, violation: Violation) {

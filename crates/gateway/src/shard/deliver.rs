@@ -18,6 +18,7 @@ impl State {
                     self.deliver(shard, &broadcast);
                 }
             }
+            Fed::Held { room, since } => self.hub.hold(&room, since),
             Fed::Barrier { token, seq } => self.on_barrier(shard, token, Some(seq)),
             Fed::BarrierFailed { token } => self.on_barrier(shard, token, None),
         }
@@ -57,6 +58,9 @@ impl State {
                         }
                     }
                     None => {
+                        if session.paused || !session.held_answers.is_empty() {
+                            session.engine.excuse(engine_config, now);
+                        }
                         for frame in broadcast.frames.packets() {
                             session.engine.handle(engine_config, now, Input::Send(frame.clone()));
                         }
@@ -65,6 +69,9 @@ impl State {
                 }
             }
             Some(Entry::Arriving(arriving)) => {
+                if ephemeral && !arriving.open {
+                    return;
+                }
                 arriving.buffered_bytes += size;
                 arriving.buffer.push((target.serial, broadcast.clone()));
                 if arriving.buffered_bytes > limit {

@@ -14,7 +14,7 @@ mod session;
 mod timers;
 mod turns;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bus::Bus;
 use bytes::Bytes;
 use cluster::forwarding::{Answer, Ask, ForwardKey};
-use cluster::moving::{MoveOwnerOutput, TakerOutput};
+use cluster::moving::{MoveKey, MoveOwnerOutput, TakerOutput};
 use cluster::sid::{NodeId, SidKey};
 use domain::chat::Head;
 use engineio::{CloseReason, PollId};
@@ -180,6 +180,8 @@ pub struct Shard {
     /// The other shards, for WebSockets that arrive at the wrong core.
     pub all: Vec<ShardHandle>,
     state: RefCell<State>,
+    /// WebSocket tasks that run.
+    readers: Cell<usize>,
     /// An earlier deadline than the one slept for was set.
     timer_changed: Notify,
 }
@@ -205,6 +207,8 @@ pub(crate) struct State {
     barriers: FxHashMap<u64, moving::Barrier>,
     /// Sessions that are arriving, by move.
     arriving: FxHashMap<u64, SessionKey>,
+    /// What sockets that were packed leave behind if their hand-over fails.
+    farewells: FxHashMap<MoveKey, Vec<commands::Task>>,
     next_token: u64,
 }
 
@@ -223,6 +227,7 @@ impl Shard {
             handle,
             all,
             state: RefCell::default(),
+            readers: Cell::new(0),
             timer_changed: Notify::new(),
         })
     }
@@ -267,6 +272,14 @@ impl Shard {
                             state.on_fed(shard, fed);
                         }
                     });
+                    // A feed that never ends must not starve requests and deadlines.
+                    for _ in 0..PER_TURN {
+                        let Ok(control) = inbox.control.try_recv() else { break };
+                        self.on_control(control, &http);
+                    }
+                    if self.state.borrow().timers.next().is_some_and(|at| at <= self.now()) {
+                        self.turn(State::on_timers);
+                    }
                 }
                 control = inbox.control.recv() => {
                     let Some(control) = control else { return };
@@ -318,7 +331,7 @@ impl Shard {
                 let _ = done.send(left);
             }
             Control::CutOff => {
-                self.turn(|state, shard| state.close_some(shard, usize::MAX, CloseReason::ServerShutdown));
+                self.turn(|state, shard| state.cut_off(shard));
             }
         }
     }

@@ -29,6 +29,9 @@ use crate::link::{self, Link, Pushed};
 pub struct SocketRooms {
     pub id: String,
     pub rooms: Vec<String>,
+    /// Rooms that it has left since.
+    #[serde(default)]
+    pub left: Vec<String>,
 }
 
 /// A session on its way. Times are milliseconds left, never a node's clock.
@@ -67,6 +70,8 @@ pub enum Barrier {
     Freezing(SessionKey),
     /// A session that moved here: behind it the old node's deliveries are past.
     Arrived(SessionKey),
+    /// A session that is arriving: behind it nothing comes that was published before its reservation.
+    Subscribed { mv: u64, seq: u32 },
 }
 
 /// Most bytes of late frames that wait for their session.
@@ -89,10 +94,12 @@ impl State {
                 }
             }
             MoveOwnerOutput::Freeze { key, sid } => self.freeze(shard, key, &sid),
-            MoveOwnerOutput::HandedOver { .. } => {
+            MoveOwnerOutput::HandedOver { key, .. } => {
+                self.farewells.remove(&key);
                 shard.shared.metrics.upgrades.with_label_values(&["moved_out"]).inc()
             }
-            MoveOwnerOutput::CloseSession { sid, reason, .. } => {
+            MoveOwnerOutput::CloseSession { key: moved, sid, reason } => {
+                self.tasks.extend(self.farewells.remove(&moved).into_iter().flatten());
                 tracing::warn!(session = log_name(&sid), %reason, "a session was lost in its move");
                 // Packed already, or still waiting for its barrier.
                 if let Some(key) = self.sessions.by_sid(&sid) {
@@ -124,7 +131,11 @@ impl State {
             let all: Vec<SocketRooms> = session
                 .sockets
                 .iter()
-                .map(|socket| SocketRooms { id: socket.id.to_string(), rooms: rooms(socket) })
+                .map(|socket| SocketRooms {
+                    id: socket.id.to_string(),
+                    rooms: rooms(socket),
+                    left: Vec::new(),
+                })
                 .collect();
             Ok(encode(&all))
         });
@@ -162,6 +173,9 @@ impl State {
         let begun = session_key.and_then(|session_key| {
             self.with_session(shard, session_key, |_, session| match std::mem::take(&mut session.moving) {
                 Moving::Reserved { key: reserved, seen } if reserved == key => {
+                    // The client was in time; what is left to do here does not count against it.
+                    let config = &shard.shared.app(session.app).engine;
+                    session.engine.handle(config, shard.now(), Input::Reserve(crate::peers::token(&key)));
                     session.moving = Moving::Freezing { key: key.clone(), seen, barrier: false };
                     true
                 }
@@ -195,6 +209,9 @@ impl State {
         let session_key = match self.barriers.remove(&token) {
             Some(Barrier::Freezing(key)) => key,
             Some(Barrier::Arrived(key)) => return self.feed_passed(shard, key, seq.is_some()),
+            Some(Barrier::Subscribed { mv, seq: number }) => {
+                return self.subscribed(shard, mv, number, seq.is_some());
+            }
             None => return,
         };
         let packed = self.with_session(shard, session_key, |state, session| {
@@ -232,6 +249,14 @@ impl State {
         seen: Vec<u128>,
     ) -> Packed {
         let app = shard.shared.app(session.app);
+        let farewells: Vec<Task> = session
+            .sockets
+            .iter()
+            .flat_map(|socket| super::connect::farewells(shard, session, socket))
+            .collect();
+        if let Some(key) = session.move_key() {
+            self.farewells.insert(key.clone(), farewells);
+        }
         let mut sockets = Vec::new();
         for socket in session.sockets.drain(..) {
             for room in self.hub.remove(socket.ix) {
@@ -302,6 +327,8 @@ impl State {
             late: Vec::new(),
             late_bytes: 0,
             next_serial: 0,
+            has_place: false,
+            open: false,
         };
         self.sessions.put(key, Entry::Arriving(Box::new(arriving)));
         key
@@ -313,6 +340,10 @@ impl State {
         let is = |text: &[u8]| matches!(&frame, Frame::Text(t) if t.as_bytes() == text);
         match arriving.stage {
             ArrivingStage::Silent if is(b"2probe") => {
+                if !shard.shared.take_place(arriving.app) {
+                    return self.abandon_arriving(shard, key);
+                }
+                arriving.has_place = true;
                 arriving.stage = ArrivingStage::Probed;
                 shard.shared.peers.probe(arriving.mv, arriving.owner, &arriving.sid, shard.ix);
             }
@@ -349,6 +380,9 @@ impl State {
             for room in self.hub.remove(socket.ix) {
                 shard.shared.node.release(room, shard.ix);
             }
+        }
+        if arriving.has_place {
+            shard.shared.give_place(arriving.app);
         }
         arriving.link.finish(link::ws_close_bytes(CloseReason::MoveFailed.ws_code()));
         if arriving.stage != ArrivingStage::Silent {
@@ -417,12 +451,12 @@ impl State {
     }
 
     /// Makes the sockets members of their rooms here, then has the rooms subscribed.
-    fn subscribe(&mut self, _: &Shard, mv: u64, seq: u32, rooms: &[u8]) {
+    fn subscribe(&mut self, shard: &Shard, mv: u64, seq: u32, rooms: &[u8]) {
         let Some(key) = self.arriving.get(&mv).copied() else { return };
         let Some(mut arriving) = self.sessions.take_arriving(key) else { return };
         let listed: Vec<SocketRooms> = rmp_serde::from_slice(rooms).unwrap_or_default();
         let mut all = Vec::new();
-        for SocketRooms { id, rooms } in listed {
+        for SocketRooms { id, rooms, left } in listed {
             let ix = match arriving.sockets.iter().find(|socket| *socket.id == *id) {
                 Some(socket) => socket.ix,
                 None => {
@@ -438,15 +472,39 @@ impl State {
                 self.hub.join(ix, &room);
                 all.push(room);
             }
+            for room in left {
+                let room = RoomKey::new(arriving.app, &room);
+                if self.hub.leave(ix, &room) == Some(true) {
+                    shard.shared.node.release(room, shard.ix);
+                }
+            }
         }
-        self.tasks.push(Task::Subscribe { rooms: all, mv, seq });
+        self.tasks.push(Task::Subscribe { app: arriving.app, rooms: all, mv, seq });
         self.sessions.put(key, Entry::Arriving(arriving));
+    }
+
+    /// The rooms of an arriving session are subscribed: the last step before its owner hears so is a barrier in this feed.
+    pub(super) fn pass_subscription(&mut self, shard: &Shard, app: u16, mv: u64, seq: u32) {
+        self.next_token += 1;
+        self.barriers.insert(self.next_token, Barrier::Subscribed { mv, seq });
+        shard.shared.node.barrier(app, shard.ix, self.next_token);
+    }
+
+    fn subscribed(&mut self, shard: &Shard, mv: u64, seq: u32, passed: bool) {
+        if !passed {
+            return shard.shared.peers.taker(TakerInput::ClientGone { mv });
+        }
+        if let Some(Entry::Arriving(arriving)) = self.arriving_entry(mv) {
+            arriving.open = true;
+        }
+        shard.shared.peers.taker(TakerInput::Subscribed { mv, seq });
     }
 
     /// The session's state is here: it goes on where it stopped.
     fn install(&mut self, shard: &Shard, mv: u64, state: &[u8]) {
-        let Some(key) = self.arriving.get(&mv).copied() else { return };
-        let Some(arriving) = self.sessions.take_arriving(key) else { return };
+        let failed = || shard.shared.peers.taker(TakerInput::Installed { mv });
+        let Some(key) = self.arriving.get(&mv).copied() else { return failed() };
+        let Some(arriving) = self.sessions.take_arriving(key) else { return failed() };
         let app = shard.shared.app(arriving.app);
         let packed = rmp_serde::from_slice::<Packed>(state).map_err(|error| error.to_string());
         let packed = match packed {
@@ -455,14 +513,11 @@ impl State {
                 let error =
                     other.err().unwrap_or_else(|| "it is of another application or session".to_owned());
                 tracing::error!(%error, "a session's state could not be read");
+                failed();
                 self.sessions.put(key, Entry::Arriving(arriving));
                 return self.abandon_arriving(shard, key);
             }
         };
-        if !shard.shared.take_place(arriving.app) {
-            self.sessions.put(key, Entry::Arriving(arriving));
-            return self.abandon_arriving(shard, key);
-        }
         let session = self.unpack(shard, *arriving, packed);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
@@ -493,7 +548,8 @@ impl State {
             inbox: std::collections::VecDeque::new(),
             released: std::collections::VecDeque::new(),
             busy: false,
-            paused: None,
+            paused: false,
+            ending: None,
             held_answers: Vec::new(),
             opening: Opening {
                 app: arriving.app,
@@ -504,7 +560,6 @@ impl State {
             moving: Moving::No,
             delivered_before: None,
             scheduled: Millis::MAX,
-            expires: None,
             next_serial: arriving.next_serial,
             next_ws: 0,
             closed: false,
@@ -575,9 +630,7 @@ impl State {
             self.tasks.extend(change.map(|change| Task::Roster { app: session.app, change }));
         }
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(session.app).name()]).inc();
-        if let Some(expires_at) = packed.identity.as_ref().and_then(|identity| identity.expires_at) {
-            super::connect::expire_at(shard, session, expires_at);
-        }
+        let expires = super::connect::expiry(shard, session.app, packed.identity.as_ref());
         session.sockets.push(Socket {
             serial,
             nsp: packed.nsp,
@@ -588,6 +641,7 @@ impl State {
             listed: packed.listed,
             stage: packed.stage,
             accepted: packed.accepted,
+            expires,
         });
     }
 }

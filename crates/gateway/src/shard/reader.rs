@@ -94,11 +94,15 @@ fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes, ba
     let attached = shard.turn(|state, shard| {
         let key = state.sessions.by_sid(sid)?;
         state.with_session(shard, key, |_, session| {
+            // An upgrade at another node is under way: this one comes too late.
+            if session.move_key().is_some() {
+                return None;
+            }
             let ws = session.new_ws();
             session.links.push((ws, link.clone()));
             session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::WsOpen(ws));
-            (session.app, session.key, ws)
-        })
+            Some((session.app, session.key, ws))
+        })?
     });
     match attached {
         Some((app, key, ws)) => {
@@ -116,6 +120,7 @@ async fn switched(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
 }
 
 async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Link>, ahead: Bytes) {
+    shard.readers.set(shard.readers.get() + 1);
     let max = shard.shared.app(app).limits.max_payload_bytes;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -145,7 +150,10 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
             }
         }
         let paused = shard.turn(|state, shard| {
-            let paused = frames.into_iter().filter_map(|frame| state.ws_frame(shard, key, ws, frame)).last();
+            let mut paused = false;
+            for frame in frames {
+                paused = state.ws_frame(shard, key, ws, frame);
+            }
             if let Some(too_large) = end {
                 state.ws_gone(shard, key, ws, too_large);
             }
@@ -154,13 +162,18 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
         if end.is_some() {
             break;
         }
-        if let Some(paused) = paused {
-            paused.notified().await;
+        if paused {
+            tokio::select! {
+                biased;
+                () = link.closing.notified() => break,
+                () = link.resume.notified() => {}
+            }
         }
     }
-    // Ours was the first close: the client's answer is read, so that what was sent last is not lost to a reset.
-    let rest = async { while stream.next().await.is_some_and(|message| message.is_ok()) {} };
-    let _ = tokio::time::timeout(CLOSE_WAIT, rest).await;
+    drop(stream);
+    let _ = tokio::time::timeout(CLOSE_WAIT, link.discard()).await;
+    link.abandon();
+    shard.readers.set(shard.readers.get() - 1);
 }
 
 enum Read {

@@ -9,13 +9,13 @@ use cluster::moving::MoveKey;
 use cluster::sid::NodeId;
 use dialects::{Handshake, Membership, Participant};
 use domain::Identity;
-use engineio::{Frame, Message, PollId, WsId};
+use engineio::{CloseReason, Frame, Message, PollId, WsId};
 use http::HeaderMap;
 use hub::{Broadcast, Order, SocketIx};
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use socketio::{Connections, Namespace};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock::Millis;
 use crate::link::Link;
@@ -79,8 +79,10 @@ pub struct Session {
     pub released: VecDeque<socketio::Event>,
     /// A command is under way: one at a time keeps the session's order.
     pub busy: bool,
-    /// The reader of the WebSocket waits for room in `inbox`.
-    pub paused: Option<Rc<Notify>>,
+    /// Readers of its WebSockets wait for room in `inbox`.
+    pub paused: bool,
+    /// The client is gone; what it had sent before is done first.
+    pub ending: Option<CloseReason>,
     /// Answers to POSTs that wait for room in `inbox`.
     pub held_answers: Vec<(PollId, engineio::Answer)>,
     pub opening: Opening,
@@ -89,8 +91,6 @@ pub struct Session {
     pub delivered_before: Option<Box<DeliveredBefore>>,
     /// Earliest entry in the timers.
     pub scheduled: Millis,
-    /// When a socket's token runs out.
-    pub expires: Option<Millis>,
     pub next_serial: u32,
     pub next_ws: u32,
     /// Ended, and no longer in the table after this turn.
@@ -146,6 +146,8 @@ pub struct Socket {
     pub listed: Vec<(Box<str>, Participant)>,
     pub stage: u32,
     pub accepted: bool,
+    /// When its token runs out.
+    pub expires: Option<Millis>,
 }
 
 /// A session on its way here: its WebSocket is here, its state is not yet.
@@ -166,6 +168,10 @@ pub struct Arriving {
     pub late: Vec<Frame>,
     pub late_bytes: usize,
     pub next_serial: u32,
+    /// Counted among the application's sessions: taken with the probe, so that a full node leaves the session where it is.
+    pub has_place: bool,
+    /// Behind the barrier of its reservation. Ephemeral events before it are the old node's to deliver.
+    pub open: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,8 @@ impl Timers {
     pub fn schedule(&mut self, session: &mut Session) -> bool {
         let engine = session.engine.next_timeout();
         let io = session.io.as_ref().and_then(socketio::Connections::next_timeout);
-        let Some(due) = engine.into_iter().chain(io).chain(session.expires).min() else { return false };
+        let expires = session.sockets.iter().filter_map(|socket| socket.expires).min();
+        let Some(due) = engine.into_iter().chain(io).chain(expires).min() else { return false };
         if due >= session.scheduled {
             return false;
         }

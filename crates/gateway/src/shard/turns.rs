@@ -29,6 +29,10 @@ impl State {
         work: impl FnOnce(&mut Self, &mut Session) -> R,
     ) -> Option<R> {
         let mut session = self.sessions.take(key)?;
+        if session.paused || !session.held_answers.is_empty() {
+            // What the client sent waits at our side: its silence is ours.
+            session.engine.excuse(&shard.shared.app(session.app).engine, shard.now());
+        }
         let result = work(self, &mut session);
         self.draw(shard, &mut session);
         if session.closed {
@@ -102,13 +106,13 @@ impl State {
             inbox: std::collections::VecDeque::new(),
             released: std::collections::VecDeque::new(),
             busy: false,
-            paused: None,
+            paused: false,
+            ending: None,
             held_answers: Vec::new(),
             opening,
             moving: Moving::No,
             delivered_before: None,
             scheduled: Millis::MAX,
-            expires: None,
             next_serial: 0,
             next_ws: 0,
             closed: false,
@@ -167,8 +171,16 @@ impl State {
     pub(super) fn poll_gone(&mut self, shard: &Shard, sid: &str, poll: PollId) {
         let Some(key) = self.sessions.by_sid(sid) else { return };
         self.with_session(shard, key, |_, session| {
-            session.responders.retain(|(id, _)| *id != poll);
-            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::PollGone(poll));
+            let input = match session.responders.iter().position(|(id, _)| *id == poll) {
+                Some(at) => {
+                    session.responders.swap_remove(at);
+                    Input::PollGone(poll)
+                }
+                // Its answer was on its way to a handler that is gone: what it carried is lost.
+                None if session.engine.transport().is_none() => Input::Close(CloseReason::TransportClosed),
+                None => return,
+            };
+            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), input);
         });
     }
 
@@ -179,35 +191,30 @@ impl State {
             let waits = |(_, r): &(PollId, Responder)| matches!(r, Responder::Forwarded(k) if k == key);
             let input = match session.responders.iter().position(waits) {
                 Some(at) => Input::PollGone(session.responders.swap_remove(at).0),
-                None => Input::Close(CloseReason::TransportClosed),
+                None if session.engine.transport().is_none() => Input::Close(CloseReason::TransportClosed),
+                None => return,
             };
             session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), input);
         });
     }
 
-    /// Frames of a WebSocket. Returns what the reader has to wait for, if the session has too much to do.
-    pub(super) fn ws_frame(
-        &mut self,
-        shard: &Shard,
-        key: SessionKey,
-        ws: WsId,
-        frame: Frame,
-    ) -> Option<std::rc::Rc<tokio::sync::Notify>> {
+    /// Frames of a WebSocket. `true`: the session has too much to do, and its readers wait until they are woken.
+    pub(super) fn ws_frame(&mut self, shard: &Shard, key: SessionKey, ws: WsId, frame: Frame) -> bool {
         let app = match self.sessions.get_mut(key) {
             Some(Entry::Live(session)) => session.app,
             Some(Entry::Arriving(_)) => {
                 self.arriving_frame(shard, key, frame);
-                return None;
+                return false;
             }
-            _ => return None,
+            _ => return false,
         };
         let limits = &shard.shared.app(app).limits;
         self.with_session(shard, key, |_, session| {
             session.engine.handle(&shard.shared.app(app).engine, shard.now(), Input::WsFrame { ws, frame });
         });
-        let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return None };
-        (session.inbox.len() >= limits.pending_commands)
-            .then(|| session.paused.get_or_insert_default().clone())
+        let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return false };
+        session.paused |= session.inbox.len() >= limits.pending_commands;
+        session.paused
     }
 
     /// A WebSocket ended, or sent too much at once.
@@ -217,11 +224,20 @@ impl State {
         }
         self.with_session(shard, key, |_, session| {
             let config = &shard.shared.app(session.app).engine;
-            let input =
-                if too_large { Input::Close(CloseReason::PayloadTooLarge) } else { Input::WsGone(ws) };
-            session.engine.handle(config, shard.now(), input);
-            if !too_large {
-                session.links.retain(|(id, _)| *id != ws);
+            let is_transport = session.engine.transport() == Some(ws);
+            if too_large && is_transport {
+                return session.engine.handle(
+                    config,
+                    shard.now(),
+                    Input::Close(CloseReason::PayloadTooLarge),
+                );
+            }
+            session.engine.handle(config, shard.now(), Input::WsGone(ws));
+            if let Some(at) = session.links.iter().position(|(id, _)| *id == ws) {
+                let (_, link) = session.links.swap_remove(at);
+                if too_large {
+                    link.finish(link::ws_close_bytes(CloseReason::PayloadTooLarge.ws_code()));
+                }
             }
         });
     }
@@ -229,9 +245,15 @@ impl State {
     pub(super) fn on_deadline(&mut self, shard: &Shard, session: &mut Session) {
         let now = shard.now();
         session.engine.handle(&shard.shared.app(session.app).engine, now, Input::Tick);
+        if !session.engine.is_open() {
+            return;
+        }
         self.expire_packets(shard, session);
-        if session.expires.is_some_and(|at| at <= now) {
-            session.expires = None;
+        let mut expired = false;
+        for socket in &mut session.sockets {
+            expired |= socket.expires.take_if(|at| *at <= now).is_some();
+        }
+        if expired {
             self.token_expired(shard, session);
         }
     }
@@ -242,14 +264,33 @@ impl State {
         });
     }
 
-    /// Closes up to `batch` sessions that are not closing yet; returns how many are left after that.
+    /// Closes up to `batch` sessions that are not closing yet; returns how many sessions and connections are left after that.
     pub(super) fn close_some(&mut self, shard: &Shard, batch: usize, reason: CloseReason) -> usize {
-        let keys = self.sessions.keys();
-        for key in keys.into_iter().take(batch) {
-            self.close(shard, key, reason);
+        let mut closed = 0;
+        for key in self.sessions.keys() {
+            if closed == batch {
+                break;
+            }
+            let open = match self.sessions.get_mut(key) {
+                Some(Entry::Live(session)) => session.engine.is_open(),
+                Some(Entry::Arriving(_)) => true,
+                _ => false,
+            };
+            if open {
+                closed += 1;
+                self.close(shard, key, reason);
+                self.abandon_arriving(shard, key);
+            }
+        }
+        self.sessions.len() + shard.readers.get()
+    }
+
+    /// Closes what is left, goodbyes included.
+    pub(super) fn cut_off(&mut self, shard: &Shard) {
+        for key in self.sessions.keys() {
+            self.close(shard, key, CloseReason::ServerShutdown);
             self.abandon_arriving(shard, key);
         }
-        self.sessions.len()
     }
 
     /// Carries out what the session machine put out, and handles messages until there is nothing to do now.
@@ -259,8 +300,14 @@ impl State {
             while let Some(output) = session.engine.poll_output(config, shard.now()) {
                 self.output(shard, session, output);
             }
-            if session.closed || session.busy || !self.next_message(shard, session) {
+            if session.closed || session.busy {
                 break;
+            }
+            if !self.next_message(shard, session) {
+                match session.ending {
+                    Some(reason) => self.end(shard, session, reason),
+                    None => break,
+                }
             }
         }
         if !session.closed {
@@ -282,7 +329,7 @@ impl State {
             Output::Received(message) => session.inbox.push_back(message),
             Output::Upgraded(_) => shard.shared.metrics.upgrades.with_label_values(&["local"]).inc(),
             Output::ReservationLost(token) => self.reservation_lost(shard, session, token),
-            Output::Closed(reason) => self.end(shard, session, reason),
+            Output::Closed(reason) => self.ended(shard, session, reason),
         }
     }
 
@@ -311,8 +358,10 @@ impl State {
         if session.inbox.len() > shard.shared.app(session.app).limits.pending_commands / 2 {
             return;
         }
-        if let Some(reader) = session.paused.take() {
-            reader.notify_one();
+        if std::mem::take(&mut session.paused) {
+            for (_, link) in &session.links {
+                link.resume.notify_one();
+            }
         }
         for (id, answer) in std::mem::take(&mut session.held_answers) {
             self.answer(shard, session, id, answer);
@@ -378,6 +427,17 @@ impl State {
         }
     }
 
+    /// The client is gone. What it sent before it left by itself is done first; after a fault of its own nothing is.
+    fn ended(&mut self, shard: &Shard, session: &mut Session, reason: CloseReason) {
+        let left = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClosed);
+        let open = session.busy || !session.inbox.is_empty() || !session.released.is_empty();
+        if left && open && session.ending.is_none() {
+            session.ending = Some(reason);
+        } else {
+            self.end(shard, session, reason);
+        }
+    }
+
     /// The session is over: everybody who waits for it hears so, its rooms go.
     fn end(&mut self, shard: &Shard, session: &mut Session, reason: CloseReason) {
         let shared = &shard.shared;
@@ -401,9 +461,6 @@ impl State {
         }
         for (_, link) in session.links.drain(..) {
             link.abandon();
-        }
-        if let Some(reader) = session.paused.take() {
-            reader.notify_one();
         }
         shared.metrics.sessions.with_label_values(&[shared.app(session.app).name()]).dec();
         shared.give_place(session.app);
