@@ -17,7 +17,10 @@ pub use taker::{AbandonReason, Taker, TakerInput, TakerOutput};
 
 /// From the reservation to the client's upgrade packet.
 pub const RESERVATION_MS: Millis = 10_000;
-/// From `Take` to the confirmed hand-over, at each end.
+/// From `Take` to the frozen session: a running command may wait 5 s for its publication, then comes a barrier.
+pub const FREEZE_WITHIN_MS: Millis = 8_000;
+/// From the frozen session to the confirmed hand-over; at the taker each step of it: the state, its installation, its
+/// confirmation.
 pub const HAND_OVER_MS: Millis = 5_000;
 /// The taker confirms rooms that are joined meanwhile within this time, or the reservation ends.
 pub const EXTEND_WITHIN_MS: Millis = 2_000;
@@ -30,6 +33,9 @@ pub const MAX_MOVES: usize = 4096;
 /// Joins of one reserved session that wait for the taker.
 pub const MAX_EXTENDS: usize = 1024;
 
+/// The taker waits this much longer than the owner may take to freeze: the slowest repetition of `Take`, and the way of
+/// the first chunk.
+const TAKE_SLACK_MS: Millis = 2_000;
 /// Chunks, and pieces of tails, under way unconfirmed.
 const WINDOW: usize = 8;
 /// A finished move is remembered this long, so that a late copy of `Reserve` reserves nothing.

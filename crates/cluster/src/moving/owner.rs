@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::outgoing::{Chunks, Tails};
 use super::retry::Retry;
-use super::{CHUNK_BYTES, EXTEND_WITHIN_MS, FORGET_MS, HAND_OVER_MS, MAX_EXTENDS, MAX_MOVES};
-use super::{MAX_REMEMBERED, Millis, RESERVATION_MS, TAILS_MS};
+use super::{CHUNK_BYTES, EXTEND_WITHIN_MS, FORGET_MS, FREEZE_WITHIN_MS, HAND_OVER_MS, MAX_EXTENDS};
+use super::{MAX_MOVES, MAX_REMEMBERED, Millis, RESERVATION_MS, TAILS_MS};
 use crate::forwarding::deadlines::{Deadlines, Remembered};
 use crate::forwarding::parts;
 use crate::node_message::{MAX_PART_BYTES, MoveAsk, MoveReply, NodeId, NodeMessage, RefuseReason, Sid};
@@ -331,14 +331,15 @@ impl MoveOwner {
             return;
         }
         mv.phase = Phase::Freezing;
-        mv.deadline = now + HAND_OVER_MS;
+        mv.deadline = now + FREEZE_WITHIN_MS;
         let (key, sid) = (key.clone(), mv.sid.clone());
         self.arm(&key);
         self.outputs.push_back(MoveOwnerOutput::Freeze { key, sid });
     }
 
     fn frozen(&mut self, now: Millis, key: &MoveKey, state: &Bytes, tails: u32) {
-        let Some(Move { phase: phase @ Phase::Freezing, extends, .. }) = self.moves.get_mut(key) else {
+        let Some(Move { phase: phase @ Phase::Freezing, deadline, extends, .. }) = self.moves.get_mut(key)
+        else {
             return;
         };
         if !extends.is_empty() {
@@ -347,6 +348,7 @@ impl MoveOwner {
         let Some(chunks) = parts::cut(state, CHUNK_BYTES) else {
             return self.end(now, key, CloseReason::TooLarge);
         };
+        *deadline = now + HAND_OVER_MS;
         *phase = Phase::Frozen { chunks: Chunks::new(chunks), tails: Tails::new(tails) };
         self.send_state(now, key);
     }

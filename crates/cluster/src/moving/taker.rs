@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::retry::Retry;
-use super::{HAND_OVER_MS, MAX_EXTENDS, MAX_MOVES, Millis, RESERVATION_MS, TAILS_MS, WINDOW};
+use super::{FREEZE_WITHIN_MS, HAND_OVER_MS, MAX_EXTENDS, MAX_MOVES, Millis, RESERVATION_MS};
+use super::{TAILS_MS, TAKE_SLACK_MS, WINDOW};
 use crate::forwarding::deadlines::Deadlines;
 use crate::forwarding::parts::Assembly;
 use crate::node_message::{MoveAsk, MoveReply, NodeId, NodeMessage, RefuseReason, Sid};
@@ -43,6 +44,11 @@ pub enum TakerInput {
     Installed {
         mv: u64,
     },
+    /// `Install` cannot be done: the WebSocket is gone, there is no place, or the state is unreadable. No session lives
+    /// here; the owner closes its frozen one.
+    InstallFailed {
+        mv: u64,
+    },
     Message {
         from: NodeId,
         mv: u64,
@@ -55,7 +61,7 @@ pub enum TakerInput {
     Tick,
 }
 
-/// Each move ends with exactly one of `Abandon` and, after `Install`, `Settled`; after it only `Send` comes.
+/// Each move ends with exactly one of `Abandon` and, after `Installed`, `Settled`; after it only `Send` comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakerOutput {
     Send {
@@ -92,7 +98,8 @@ pub enum TakerOutput {
         mv: u64,
         tails_lost: bool,
     },
-    /// The upgrade failed: close the WebSocket, drop subscriptions and buffers.
+    /// The upgrade failed: close the WebSocket, drop subscriptions and buffers, and the session if its `Installed` was
+    /// said too late.
     Abandon {
         mv: u64,
         reason: AbandonReason,
@@ -109,12 +116,14 @@ pub enum AbandonReason {
     Aborted,
     #[error("the owner's node does not exist")]
     NoOwner,
-    #[error("the owner did not answer in time, or the client did not upgrade in time")]
+    #[error("the owner, the client or the installation was not in time")]
     Timeout,
     #[error("the client upgraded before its probe was answered")]
     EarlyUpgrade,
     #[error("the client went away")]
     ClientGone,
+    #[error("the session could not be built from its state")]
+    InstallFailed,
 }
 
 #[derive(Debug)]
@@ -163,6 +172,7 @@ impl Taker {
             TakerInput::UpgradeArrived { mv } => self.upgrade(now, mv),
             TakerInput::ClientGone { mv } => self.abandon(now, mv, AbandonReason::ClientGone),
             TakerInput::Installed { mv } => self.installed(now, mv),
+            TakerInput::InstallFailed { mv } => self.install_failed(now, mv),
             TakerInput::Message { from, mv, msg } => self.message(now, from, mv, msg),
             TakerInput::NoResponders { mv } => self.owner_is_out(mv, AbandonReason::NoOwner),
             TakerInput::Tick => self.tick(now),
@@ -208,7 +218,7 @@ impl Taker {
         match upgrade.phase {
             Phase::Ready => {
                 upgrade.phase = Phase::Taking;
-                upgrade.deadline = now + HAND_OVER_MS;
+                upgrade.deadline = now + FREEZE_WITHIN_MS + TAKE_SLACK_MS;
                 upgrade.retry = Some(Retry::new(now));
                 let owner = upgrade.owner.clone();
                 self.send(&owner, mv, MoveAsk::Take);
@@ -232,6 +242,12 @@ impl Taker {
         self.arm(mv);
     }
 
+    fn install_failed(&mut self, now: Millis, mv: u64) {
+        if self.upgrades.get(&mv).is_some_and(|upgrade| matches!(upgrade.phase, Phase::Installing { .. })) {
+            self.release(now, mv, AbandonReason::InstallFailed);
+        }
+    }
+
     fn message(&mut self, now: Millis, from: NodeId, mv: u64, msg: MoveReply) {
         match self.upgrades.get(&mv) {
             None => return self.unknown(&from, mv, &msg),
@@ -244,7 +260,7 @@ impl Taker {
             MoveReply::Extend { seq, rooms } => self.extend(mv, seq, rooms),
             MoveReply::Aborted => self.owner_is_out(mv, AbandonReason::Aborted),
             MoveReply::State { chunk, chunks, tails, bytes } => {
-                self.state(mv, tails, (chunk, chunks, bytes));
+                self.state(now, mv, tails, (chunk, chunks, bytes));
             }
             MoveReply::Handed => self.handed(now, mv),
             MoveReply::Tail { seq, more, bytes } => self.tail(now, mv, seq, (more, bytes)),
@@ -301,10 +317,11 @@ impl Taker {
         }
     }
 
-    fn state(&mut self, mv: u64, tails: u32, (chunk, chunks, bytes): (u32, u32, Bytes)) {
+    fn state(&mut self, now: Millis, mv: u64, tails: u32, (chunk, chunks, bytes): (u32, u32, Bytes)) {
         let Some(upgrade) = self.upgrades.get_mut(&mv) else { return };
         if matches!(upgrade.phase, Phase::Taking) {
             upgrade.phase = Phase::Receiving { state: Assembly::new(chunks) };
+            upgrade.deadline = now + HAND_OVER_MS;
             upgrade.retry = None;
         }
         let whole = match &mut upgrade.phase {
@@ -320,6 +337,7 @@ impl Taker {
         let owner = upgrade.owner.clone();
         if let Some(state) = whole {
             upgrade.phase = Phase::Installing { tails };
+            upgrade.deadline = now + HAND_OVER_MS;
             self.outputs.push_back(TakerOutput::Install { mv, state, tails });
         }
         self.send(&owner, mv, MoveAsk::Got { chunk });
@@ -385,26 +403,30 @@ impl Taker {
     }
 
     fn abandon(&mut self, now: Millis, mv: u64, reason: AbandonReason) {
-        let Some(upgrade) = self.upgrades.get_mut(&mv) else { return };
+        let Some(upgrade) = self.upgrades.get(&mv) else { return };
         match upgrade.phase {
             Phase::Reserving { .. }
             | Phase::Subscribing
             | Phase::Ready
             | Phase::Taking
-            | Phase::Receiving { .. } => {
-                upgrade.phase = Phase::Releasing;
-                upgrade.deadline = now + HAND_OVER_MS;
-                upgrade.retry = Some(Retry::new(now));
-                self.outputs.push_back(TakerOutput::Abandon { mv, reason });
-                self.repeat(mv);
-                self.arm(mv);
-            }
+            | Phase::Receiving { .. } => self.release(now, mv, reason),
             // From `Install` on the client is the session's affair.
             Phase::Installing { .. }
             | Phase::Confirming { .. }
             | Phase::Tailing { .. }
             | Phase::Releasing => {}
         }
+    }
+
+    /// Tells the owner that the session will not live here.
+    fn release(&mut self, now: Millis, mv: u64, reason: AbandonReason) {
+        let Some(upgrade) = self.upgrades.get_mut(&mv) else { return };
+        upgrade.phase = Phase::Releasing;
+        upgrade.deadline = now + HAND_OVER_MS;
+        upgrade.retry = Some(Retry::new(now));
+        self.outputs.push_back(TakerOutput::Abandon { mv, reason });
+        self.repeat(mv);
+        self.arm(mv);
     }
 
     fn tick(&mut self, now: Millis) {
@@ -427,7 +449,8 @@ impl Taker {
     fn late(&mut self, now: Millis, mv: u64) {
         let Some(upgrade) = self.upgrades.get(&mv) else { return };
         match upgrade.phase {
-            Phase::Installing { .. } => {}
+            // Building a session is local: who has not done it by now will not.
+            Phase::Installing { .. } => self.release(now, mv, AbandonReason::Timeout),
             Phase::Confirming { tails } => self.settle(mv, tails > 0),
             Phase::Tailing { .. } => self.settle(mv, true),
             Phase::Releasing => self.forget(mv),
@@ -465,10 +488,6 @@ impl Taker {
 
     fn arm(&mut self, mv: u64) {
         let Some(upgrade) = self.upgrades.get(&mv) else { return };
-        // Building a session is local and always ends; its time is not the owner's fault.
-        if matches!(upgrade.phase, Phase::Installing { .. }) {
-            return self.deadlines.clear(&mv);
-        }
         let at = upgrade.retry.iter().map(Retry::at).fold(upgrade.deadline, Millis::min);
         self.deadlines.set(&mv, at);
     }

@@ -237,3 +237,69 @@ fn what_is_said_of_a_forgotten_move_is_answered_so_that_nobody_waits() {
     assert_eq!(told(&mut taker, 0, "a", tail), [pull(MoveAsk::GotTail { next: 5 })]);
     assert_eq!(told(&mut taker, 0, "a", MoveReply::Aborted), []);
 }
+
+/// The owner's state has arrived whole at 1000.
+fn installing() -> Taker {
+    let mut taker = probing();
+    told(&mut taker, 3, "a", MoveReply::Reserved { info: Bytes::new() });
+    taker.handle(4, TakerInput::Subscribed { mv: 1, seq: 0 });
+    taker.handle(5, TakerInput::UpgradeArrived { mv: 1 });
+    taker_says(&mut taker);
+    let state = MoveReply::State { chunk: 0, chunks: 1, tails: 0, bytes: Bytes::new() };
+    let said = told(&mut taker, 1_000, "a", state);
+    assert_eq!(
+        said,
+        [TakerOutput::Install { mv: 1, state: Bytes::new(), tails: 0 }, pull(MoveAsk::Got { chunk: 0 })]
+    );
+    taker
+}
+
+#[test]
+fn a_failed_installation_is_released_until_the_owner_knows() {
+    let mut taker = installing();
+    taker.handle(1_001, TakerInput::InstallFailed { mv: 1 });
+    let abandon = TakerOutput::Abandon { mv: 1, reason: AbandonReason::InstallFailed };
+    assert_eq!(taker_says(&mut taker), [abandon, pull(MoveAsk::Release)]);
+    taker.handle(1_002, TakerInput::Installed { mv: 1 });
+    taker.handle(1_003, TakerInput::InstallFailed { mv: 1 });
+    assert_eq!(taker_says(&mut taker), []);
+    assert_eq!(told(&mut taker, 1_100, "a", MoveReply::Aborted), []);
+    assert_eq!(taker.next_timeout(), None);
+}
+
+#[test]
+fn an_installation_nobody_reports_is_given_up() {
+    let mut taker = installing();
+    assert_eq!(taker.next_timeout(), Some(6_000));
+    taker.handle(6_000, TakerInput::Tick);
+    let abandon = TakerOutput::Abandon { mv: 1, reason: AbandonReason::Timeout };
+    assert_eq!(taker_says(&mut taker), [abandon, pull(MoveAsk::Release)]);
+    while let Some(at) = taker.next_timeout() {
+        assert!(at <= 11_000);
+        taker.handle(at, TakerInput::Tick);
+    }
+}
+
+#[test]
+fn a_slow_freeze_leaves_the_transfer_its_whole_time() {
+    let mut owner = reserved();
+    ask(&mut owner, 100, 1, MoveAsk::Take);
+    assert_eq!(owner.next_timeout(), Some(8_100));
+    let frozen = MoveOwnerInput::Frozen { key: key(1), state: Bytes::from_static(b"state"), tails: 0 };
+    owner.handle(7_900, frozen);
+    assert_eq!(owner_says(&mut owner).len(), 1);
+    let close = MoveOwnerOutput::CloseSession { key: key(1), sid: sid(), reason: CloseReason::Unconfirmed };
+    assert_eq!(tick_out(&mut owner, 60_000).last(), Some(&(12_900, close)));
+
+    let mut taker = probing();
+    told(&mut taker, 3, "a", MoveReply::Reserved { info: Bytes::new() });
+    taker.handle(4, TakerInput::Subscribed { mv: 1, seq: 0 });
+    taker.handle(100, TakerInput::UpgradeArrived { mv: 1 });
+    let chunk = MoveReply::State { chunk: 0, chunks: 2, tails: 0, bytes: Bytes::new() };
+    while let Some(at) = taker.next_timeout().filter(|at| *at < 8_500) {
+        taker.handle(at, TakerInput::Tick);
+    }
+    taker_says(&mut taker);
+    assert_eq!(told(&mut taker, 8_500, "a", chunk), [pull(MoveAsk::Got { chunk: 0 })]);
+    assert_eq!(taker.next_timeout(), Some(13_500));
+}

@@ -27,6 +27,8 @@ const END_MS: u64 = 30_000;
 pub struct Plan {
     pub leave: u64,
     pub rival: u64,
+    /// The session cannot be built at the new node.
+    pub fail: u64,
     pub crash: Option<usize>,
 }
 
@@ -52,6 +54,7 @@ pub struct Sim {
     pub installs: u32,
     pub left_after_upgrade: bool,
     froze: bool,
+    failed: bool,
     sent: u64,
     got: Vec<Down>,
     /// Rooms the client is in, and since when.
@@ -99,6 +102,7 @@ impl Sim {
             installs: 0,
             left_after_upgrade: false,
             froze: false,
+            failed: false,
             sent: 0,
             got: Vec::new(),
             joined: vec![(0, 0), (1, 0)],
@@ -470,10 +474,15 @@ impl Sim {
     }
 
     fn install(&mut self, n: usize, mv: u64, state: &Bytes) {
+        let now = self.net.now;
+        let fails = self.net.rng.percent(self.plan.fail);
+        let Some(candidate) = self.nodes[n].candidate.take_if(|_| !fails) else {
+            self.failed = true;
+            return self.nodes[n].taker.handle(now, TakerInput::InstallFailed { mv });
+        };
         self.installs += 1;
         assert_eq!((self.installs, n), (1, NEW));
         self.net.soon(50, World::SayInstalled { node: n, mv });
-        let Some(candidate) = self.nodes[n].candidate.take() else { return };
         let mut session = Session::decode(state);
         for at in candidate.buffer {
             session.see(at, &self.log[at]);
@@ -525,7 +534,8 @@ impl Sim {
 
     /// The client was told by a closed connection. A session may remain only where it never froze: its heartbeat ends it.
     fn check_lost(&self) {
-        let blameless = self.plan.crash.is_none() && !self.left_after_upgrade && self.net.faults.drop == 0;
+        let lossless = self.net.faults.drop == 0;
+        let blameless = self.plan.crash.is_none() && !self.left_after_upgrade && !self.failed && lossless;
         assert!(!blameless, "the session was lost without a reason");
         assert!(!self.nodes[NEW].live(), "a ghost session at the new node");
         assert!(!self.froze || !self.nodes[HOME].live(), "a ghost session at the old node");
