@@ -409,10 +409,12 @@ async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Outcom
 
 async fn read_head(shard: &Shard, app: &App, room: &RoomId) -> Result<Head, Rejection> {
     let newest =
-        shard.shared.bus.get_last(&app.chat, &app.chat_filter(room.as_str())).await.map_err(|error| {
-            tracing::warn!(%error, app = app.name(), "a conversation could not be read");
-            Rejection::Unavailable
-        })?;
+        shard.shared.bus.get_last_matching(&app.chat, &app.chat_filter(room.as_str())).await.map_err(
+            |error| {
+                tracing::warn!(%error, app = app.name(), "a conversation could not be read");
+                Rejection::Unavailable
+            },
+        )?;
     let message = newest.and_then(|stored| serde_json::from_slice::<Message>(&stored.payload).ok());
     Ok(Head { last: message.map_or(0, |message| message.n) })
 }

@@ -502,7 +502,7 @@ impl State {
 
     /// The session's state is here: it goes on where it stopped.
     fn install(&mut self, shard: &Shard, mv: u64, state: &[u8]) {
-        let failed = || shard.shared.peers.taker(TakerInput::Installed { mv });
+        let failed = || shard.shared.peers.taker(TakerInput::InstallFailed { mv });
         let Some(key) = self.arriving.get(&mv).copied() else { return failed() };
         let Some(arriving) = self.sessions.take_arriving(key) else { return failed() };
         let app = shard.shared.app(arriving.app);

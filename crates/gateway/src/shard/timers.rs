@@ -20,9 +20,9 @@ impl Timers {
     /// Makes sure that the session is looked at when its next deadline is due. `true`: the heap's earliest deadline changed.
     pub fn schedule(&mut self, session: &mut Session) -> bool {
         let engine = session.engine.next_timeout();
-        let io = session.io.as_ref().and_then(socketio::Connections::next_timeout);
-        let expires = session.sockets.iter().filter_map(|socket| socket.expires).min();
-        let Some(due) = engine.into_iter().chain(io).chain(expires).min() else { return false };
+        // A session that only says goodbye has no other deadlines: they would be due for ever.
+        let upper = if session.engine.is_open() { upper_timeout(session) } else { None };
+        let Some(due) = engine.into_iter().chain(upper).min() else { return false };
         if due >= session.scheduled {
             return false;
         }
@@ -39,6 +39,13 @@ impl Timers {
         }
         self.heap.pop().map(|Reverse(entry)| entry)
     }
+}
+
+/// The earliest deadline above Engine.IO: packets and tokens.
+fn upper_timeout(session: &Session) -> Option<Millis> {
+    let io = session.io.as_ref().and_then(socketio::Connections::next_timeout);
+    let tokens = session.sockets.iter().filter_map(|socket| socket.expires);
+    io.into_iter().chain(tokens).min()
 }
 
 impl State {
