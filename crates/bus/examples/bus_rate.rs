@@ -74,7 +74,7 @@ async fn publishes(bus: &Bus) -> Result<(), AnyError> {
         for event in events.drain(..) {
             match event {
                 FeedEvent::Message { .. } => received += 1,
-                FeedEvent::Lost { messages } => received += messages as usize,
+                FeedEvent::Lost { messages, .. } => received += messages as usize,
                 _ => {}
             }
         }

@@ -92,4 +92,7 @@ pub enum ReadError {
     Refused { status: u16, description: String },
     #[error("NATS answered a read with a message that lacks {0}")]
     Malformed(&'static str),
+    /// A wildcard where a literal subject is needed, or no subject at all.
+    #[error("{subject:?} is no subject that can be read")]
+    Subject { subject: String },
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use crate::lock;
+use crate::time::unix_ms;
 use crate::types::FeedEvent;
 
 /// Bytes counted for an event besides its texts: about what it costs in memory.
@@ -95,8 +96,8 @@ impl FeedQueue {
 impl State {
     fn note_lost(&mut self) {
         match self.events.last_mut() {
-            Some(FeedEvent::Lost { messages }) => *messages += 1,
-            _ => self.events.push(FeedEvent::Lost { messages: 1 }),
+            Some(FeedEvent::Lost { messages, .. }) => *messages += 1,
+            _ => self.events.push(FeedEvent::Lost { messages: 1, at_ms: unix_ms() }),
         }
     }
 }
@@ -133,11 +134,14 @@ mod tests {
         let queue = Arc::new(FeedQueue::new(200));
         let mut feed = queue.take().unwrap();
         assert!(queue.take().is_none());
-        let mut events = vec![message(b"1"), message(b"2"), message(b"3"), FeedEvent::Disconnected];
+        let mut events =
+            vec![message(b"1"), message(b"2"), message(b"3"), FeedEvent::Disconnected { at_ms: 5 }];
         assert_eq!(queue.push(&mut events), 2);
         let mut out = Vec::new();
         feed.next_batch(&mut out).await;
-        assert_eq!(out, [message(b"1"), FeedEvent::Lost { messages: 2 }, FeedEvent::Disconnected]);
+        let FeedEvent::Lost { messages: 2, at_ms } = out[1] else { panic!("{out:?}") };
+        assert!(at_ms > 1_700_000_000_000);
+        assert_eq!((&out[0], &out[2]), (&message(b"1"), &FeedEvent::Disconnected { at_ms: 5 }));
         assert_eq!(queue.push(&mut vec![message(b"4")]), 0);
         feed.next_batch(&mut out).await;
         assert_eq!(out.len(), 4);

@@ -22,6 +22,7 @@ use crate::link::{self, Info, Io, Link, LinkError};
 use crate::lock;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Pacer, Refused, Wake};
+use crate::time::unix_ms;
 use crate::types::{FeedEvent, ServerInfo, SubId};
 use crate::wire::{self, Frame, Message, Parser, WireError};
 
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     connected: watch::Sender<bool>,
     max_payload: AtomicUsize,
     server: Mutex<ServerInfo>,
+    /// When the server last sent something, in Unix milliseconds: what it sent later was not received.
+    heard_ms: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -226,6 +229,7 @@ impl Shared {
             connected: watch::Sender::new(false),
             max_payload: AtomicUsize::new(info.max_payload),
             server: Mutex::new(server_info(info)),
+            heard_ms: AtomicU64::new(unix_ms()),
         })
     }
 
@@ -317,6 +321,7 @@ impl Shared {
         *lock(&self.server) = server_info(info);
         self.max_payload.store(info.max_payload, Ordering::Relaxed);
         lock(&self.outbox).connect();
+        self.heard_ms.store(unix_ms(), Ordering::Relaxed);
         self.feed.push(&mut vec![FeedEvent::Connected { first }]);
         self.metrics.connected.set(1);
         self.connected.send_replace(true);
@@ -331,7 +336,8 @@ impl Shared {
         for (_, answer) in lock(&self.answers).drain() {
             let _ = answer.send(Answer::Lost);
         }
-        self.feed.push(&mut vec![FeedEvent::Disconnected]);
+        let at_ms = self.heard_ms.load(Ordering::Relaxed);
+        self.feed.push(&mut vec![FeedEvent::Disconnected { at_ms }]);
     }
 }
 
@@ -396,6 +402,7 @@ impl Reading<'_> {
                 Err(error) => return error.into(),
             }
             self.heard.fetch_add(1, Ordering::Relaxed);
+            self.shared.heard_ms.store(unix_ms(), Ordering::Relaxed);
             reads = reads.wrapping_add(1);
             if reads.is_multiple_of(READS_PER_TURN) {
                 tokio::task::yield_now().await;
@@ -525,7 +532,7 @@ fn room_message(message: Message) -> FeedEvent {
 
 fn leader_changed(message: &Message) -> Option<FeedEvent> {
     let stream = std::str::from_utf8(&message.subject).ok()?.rsplit('.').next()?.to_owned();
-    Some(FeedEvent::LeaderChanged { stream })
+    Some(FeedEvent::LeaderChanged { stream, at_ms: unix_ms() })
 }
 
 /// Kind and number of `<inbox>.<kind>.<number>`.

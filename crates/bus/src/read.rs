@@ -63,18 +63,28 @@ impl Bus {
         self.read_pages(stream, &mut request, Some(start_seq.max(1)), limit).await
     }
 
-    /// The last message of one literal subject, from any replica.
+    /// The last message of one literal subject, from any replica. A wildcard is [`ReadError::Subject`]: see
+    /// [`Bus::get_last_matching`].
     pub async fn get_last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ReadError> {
         if !wire::is_publishable(subject) {
-            return Ok(None);
+            return Err(ReadError::Subject { subject: subject.to_owned() });
         }
+        self.get_one(&format!("$JS.API.DIRECT.GET.{stream}.{subject}"), Bytes::new()).await
+    }
+
+    /// The message with the highest sequence among all subjects that match `filter`, from any replica.
+    pub async fn get_last_matching(&self, stream: &str, filter: &str) -> Result<Option<Stored>, ReadError> {
+        if !wire::is_subscribable(filter) {
+            return Err(ReadError::Subject { subject: filter.to_owned() });
+        }
+        let request = json!({ "last_by_subj": filter }).to_string();
+        self.get_one(&format!("$JS.API.DIRECT.GET.{stream}"), request.into()).await
+    }
+
+    async fn get_one(&self, api: &str, request: Bytes) -> Result<Option<Stored>, ReadError> {
         let deadline = Instant::now() + self.inner.client.timeout;
         loop {
-            let asked = self
-                .inner
-                .client
-                .nats
-                .request(format!("$JS.API.DIRECT.GET.{stream}.{subject}"), Bytes::new());
+            let asked = self.inner.client.nats.request(api.to_owned(), request.clone());
             let answer =
                 tokio::time::timeout_at(deadline.into(), asked).await.map_err(|_| ReadError::Unavailable)?;
             match answer {

@@ -1,4 +1,12 @@
-//! Times as the server writes them: RFC 3339 in UTC, with up to nine digits of a second's fraction.
+//! Times as the server writes them (RFC 3339 in UTC, with up to nine digits of a second's fraction), and now.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch; 0 for a clock before it.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// Milliseconds since the Unix epoch; `None` if the text is something else or before 1970.
 pub(crate) fn parse_rfc3339_ms(text: &str) -> Option<u64> {

@@ -84,18 +84,14 @@ pub enum FeedEvent {
         payload: Bytes,
     },
     /// The connection is up and all subscriptions were sent again. Unless `first`, everything may have been missed.
-    Connected {
-        first: bool,
-    },
-    Disconnected,
-    /// JetStream elected a leader for this stream: republished copies may have been lost.
-    LeaderChanged {
-        stream: String,
-    },
-    /// The feed was not read in time, and this many messages were dropped: everything may have been missed.
-    Lost {
-        messages: u64,
-    },
+    Connected { first: bool },
+    /// The connection is gone. `at_ms`: when the server was last heard (Unix time); what came later may be missed.
+    Disconnected { at_ms: u64 },
+    /// JetStream elected a leader for this stream: republished copies may have been lost. `at_ms`: when it told (Unix time).
+    LeaderChanged { stream: String, at_ms: u64 },
+    /// The feed was not read in time, and this many messages were dropped: everything may have been missed. `at_ms`: when the
+    /// first of them was (Unix time).
+    Lost { messages: u64, at_ms: u64 },
 }
 
 /// A stream that must exist. Storage is always file.

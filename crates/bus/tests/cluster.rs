@@ -81,7 +81,7 @@ async fn appends_survive_the_loss_of_a_server() {
         cluster.server(victim).wait_healthy(deadline).await.unwrap();
     }
     assert_eq!(bus.stream_state("EV").await.unwrap().messages, 400);
-    read_until(&mut feed, |event| matches!(event, FeedEvent::LeaderChanged { stream } if stream == "EV"))
+    read_until(&mut feed, |event| matches!(event, FeedEvent::LeaderChanged { stream, .. } if stream == "EV"))
         .await;
     cluster.stop().await;
 }

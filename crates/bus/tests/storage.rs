@@ -90,6 +90,11 @@ async fn reads_are_indexed_bounded_and_ordered() {
     assert_eq!(bus.read_from("S", "s.b.*", 1, 10).await.unwrap().len(), 10);
     assert_eq!(bus.get_last("S", "s.a.7").await.unwrap().unwrap().payload, "7");
     assert_eq!(bus.get_last("S", "s.a.none").await.unwrap(), None);
+    assert!(matches!(bus.get_last("S", "s.a.*").await, Err(ReadError::Subject { .. })));
+    assert_eq!(bus.get_last_matching("S", "s.a.*").await.unwrap().unwrap().payload, "39");
+    assert_eq!(bus.get_last_matching("S", "s.b.>").await.unwrap().unwrap().payload, "1499");
+    assert_eq!(bus.get_last_matching("S", "s.none.*").await.unwrap(), None);
+    assert!(matches!(bus.get_last_matching("S", "s.>.a").await, Err(ReadError::Subject { .. })));
     let leader = bus.get_last_at_leader("S", "s.a.7").await.unwrap();
     assert_eq!(
         leader,

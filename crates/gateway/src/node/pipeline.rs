@@ -30,15 +30,15 @@ impl Task {
                     }
                 }
                 FeedEvent::Connected { first: true } => {}
-                FeedEvent::Disconnected => {
+                FeedEvent::Disconnected { .. } => {
                     self.streams.iter_mut().for_each(super::resync::Stream::interrupted)
                 }
                 FeedEvent::Connected { first: false } => self.resync_all(Cause::Reconnected),
-                FeedEvent::Lost { messages } => {
+                FeedEvent::Lost { messages, .. } => {
                     tracing::warn!(messages, "the room feed was not read in time");
                     self.resync_all(Cause::Lost);
                 }
-                FeedEvent::LeaderChanged { stream } => {
+                FeedEvent::LeaderChanged { stream, .. } => {
                     if let Some(app) = self.apps.iter().find(|app| app.events == stream).map(|app| app.ix) {
                         self.resync(app, Cause::LeaderChanged);
                     }
