@@ -2,7 +2,8 @@
 //!
 //! An id names the node that opened the session, so that any node can find its owner without a directory, and carries a
 //! short MAC, so that an invented id is refused without a word on the bus. After a session has moved its id is no address
-//! any more; the owner it names answers that it does not know it.
+//! any more; the owner it names answers that it does not know it. The MAC covers the application's name too: an id opened
+//! at one application is nothing at another's path.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
@@ -86,39 +87,44 @@ impl SidKey {
         Self(key)
     }
 
-    /// A session id. `random` must be fresh; 100 bits of it count.
-    pub fn mint(&self, node: NodeId, shard: u8, random: u128) -> String {
+    /// The id of a session of `app`. `random` must be fresh; 100 bits of it count.
+    pub fn mint(&self, node: NodeId, shard: u8, app: &str, random: u128) -> String {
         let mut sid = String::with_capacity(SID_CHARS);
         sid.push_str(node.as_str());
         push32::<SHARD_CHARS>(&mut sid, u128::from(shard));
         push32::<RANDOM_CHARS>(&mut sid, random);
-        let mac = self.mac(&sid);
+        let mac = self.mac(&sid, app);
         push32::<MAC_CHARS>(&mut sid, mac);
         sid
     }
 
-    /// `None` for anything this cluster did not mint. The comparison takes the same time for every wrong MAC.
-    pub fn open(&self, sid: &str) -> Option<SidAddress> {
-        if sid.len() != SID_CHARS || !sid.bytes().all(|c| ALPHABET.contains(&c)) {
-            return None;
-        }
+    /// `None` for anything this cluster did not mint for `app`. The comparison takes the same time for every wrong MAC.
+    pub fn open(&self, sid: &str, app: &str) -> Option<SidAddress> {
+        let address = address_of(sid)?;
         let (body, mac) = sid.split_at(SID_CHARS - MAC_CHARS);
-        let expected = encode32::<MAC_CHARS>(self.mac(body));
+        let expected = encode32::<MAC_CHARS>(self.mac(body, app));
         let difference = expected.iter().zip(mac.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-        if difference != 0 {
-            return None;
-        }
-        let node = NodeId::parse(&body[..NODE_CHARS])?;
-        let shard = decode32(&body.as_bytes()[NODE_CHARS..NODE_CHARS + SHARD_CHARS])?;
-        Some(SidAddress { node, shard: u8::try_from(shard).ok()? })
+        (difference == 0).then_some(address)
     }
 
-    fn mac(&self, body: &str) -> u128 {
+    /// The body has a fixed length, so that what follows it cannot be taken for a part of it.
+    fn mac(&self, body: &str, app: &str) -> u128 {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(body.as_bytes());
+        mac.update(app.as_bytes());
         let digest = mac.finalize().into_bytes();
         digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
     }
+}
+
+/// Where a session id says it leads, unverified: for ids that another node has opened already.
+pub fn address_of(sid: &str) -> Option<SidAddress> {
+    if sid.len() != SID_CHARS || !sid.bytes().all(|c| ALPHABET.contains(&c)) {
+        return None;
+    }
+    let node = NodeId::parse(&sid[..NODE_CHARS])?;
+    let shard = decode32(&sid.as_bytes()[NODE_CHARS..NODE_CHARS + SHARD_CHARS])?;
+    Some(SidAddress { node, shard: u8::try_from(shard).ok()? })
 }
 
 /// What logs call a session: a part of its id. Whoever holds the whole id may speak for the session.
@@ -169,24 +175,26 @@ mod tests {
         let key = SidKey::new([7; 32]);
         let node = NodeId::from_random(0x1234_5678_9abc);
         for shard in [0, 1, 31, 32, 255] {
-            let sid = key.mint(node, shard, 99);
+            let sid = key.mint(node, shard, "chat", 99);
             assert_eq!(sid.len(), SID_CHARS);
-            assert_eq!(key.open(&sid), Some(SidAddress { node, shard }));
+            assert_eq!(key.open(&sid, "chat"), Some(SidAddress { node, shard }));
+            assert_eq!(address_of(&sid), Some(SidAddress { node, shard }));
         }
     }
 
     #[test]
     fn any_changed_character_is_refused() {
         let key = SidKey::new([7; 32]);
-        let sid = key.mint(NodeId::from_random(5), 1, 77);
+        let sid = key.mint(NodeId::from_random(5), 1, "chat", 77);
         for at in 0..sid.len() {
             let mut forged = sid.clone().into_bytes();
             forged[at] = if forged[at] == b'a' { b'b' } else { b'a' };
-            assert_eq!(key.open(std::str::from_utf8(&forged).unwrap()), None);
+            assert_eq!(key.open(std::str::from_utf8(&forged).unwrap(), "chat"), None);
         }
-        assert_eq!(SidKey::new([8; 32]).open(&sid), None);
+        assert_eq!(SidKey::new([8; 32]).open(&sid, "chat"), None);
+        assert_eq!(key.open(&sid, "chat2"), None);
         for odd in ["", "abc", "äöüäöüäöüäöüäöüäöüäöü", &sid[1..]] {
-            assert_eq!(key.open(odd), None);
+            assert_eq!((key.open(odd, "chat"), address_of(odd)), (None, None));
         }
     }
 

@@ -51,6 +51,8 @@ pub struct HttpConfig {
     pub admin: Option<SocketAddr>,
     /// A connection that has not sent its request head by then is closed.
     pub header_timeout_ms: u64,
+    /// A request whose body is not here by then is answered with 408, and its connection closed.
+    pub body_timeout_ms: u64,
 }
 
 impl Default for HttpConfig {
@@ -59,6 +61,7 @@ impl Default for HttpConfig {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
             header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
         }
     }
 }
@@ -259,6 +262,10 @@ impl GatewayConfig {
         if self.http.listen.is_empty() && self.app.iter().any(|app| app.listen.is_empty()) {
             errors
                 .push(ConfigError::new("http.listen", "no address, and an application has none of its own"));
+        }
+        let timeouts = [("header", self.http.header_timeout_ms), ("body", self.http.body_timeout_ms)];
+        for (name, _) in timeouts.iter().filter(|(_, ms)| *ms == 0) {
+            errors.push(ConfigError::new(format!("http.{name}_timeout_ms"), "must be at least 1"));
         }
         if self.app.is_empty() {
             errors.push(ConfigError::new("app", "no application is configured: add an [[app]] section"));

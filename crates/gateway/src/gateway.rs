@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bus::{AppendError, BucketSpec, Bus, BusConfig, BusError, ConnectError};
 use bytes::Bytes;
+use cluster::forwarding::ForwardLimits;
 use cluster::sid::{NodeId, SidKey};
 use rand::RngExt;
 use telemetry::Readiness;
@@ -66,6 +67,7 @@ pub struct RunningGateway {
     /// Application names and the addresses that serve them.
     pub addrs: Vec<(String, SocketAddr)>,
     shards: Vec<ShardHandle>,
+    shared: Arc<Shared>,
     stop_accepting: watch::Sender<bool>,
     readiness: Readiness,
     lease: Lease,
@@ -105,7 +107,7 @@ impl Gateway {
         let inbox = bus.node_inbox(id.as_str()).await?;
         let shared = Arc::new(Shared {
             id,
-            key: key.clone(),
+            key,
             open: apps.iter().map(|_| AtomicUsize::new(0)).collect(),
             apps,
             clock,
@@ -113,9 +115,11 @@ impl Gateway {
             bus: bus.clone(),
             node,
             peers,
-            nodes,
+            nodes: nodes.clone(),
+            draining: AtomicBool::new(false),
         });
-        let parts = peers::Parts { bus, inbox, key, shards: handles.clone(), clock, metrics };
+        let limits = forward_limits(&shared.apps);
+        let parts = peers::Parts { bus, inbox, nodes, limits, shards: handles.clone(), clock, metrics };
         tokio::spawn(peers::run(parts, inputs));
         let served: Vec<Vec<u16>> = listeners.iter().map(|listener| listener.apps.clone()).collect();
         for (handle, inbox) in handles.iter().zip(inboxes) {
@@ -135,6 +139,7 @@ impl Gateway {
             id,
             addrs: addresses,
             shards: handles,
+            shared,
             stop_accepting,
             readiness,
             lease,
@@ -153,6 +158,7 @@ impl RunningGateway {
     /// elsewhere one by one, the rest cut at the deadline, the lease given up.
     pub async fn drain(self) {
         self.readiness.not_ready("listeners", "draining");
+        self.shared.draining.store(true, Ordering::Relaxed);
         // The accept loops end with their runtime when this fails.
         let _ = self.stop_accepting.send(true);
         let deadline = Instant::now() + Duration::from_secs(self.drain_s);
@@ -205,6 +211,13 @@ async fn listen(config: &GatewayConfig) -> Result<Vec<Listener>, StartError> {
         listeners.push(Listener { socket, address, apps });
     }
     Ok(listeners)
+}
+
+/// Each session may hold a poll that came to another node.
+fn forward_limits(apps: &[App]) -> ForwardLimits {
+    let least = ForwardLimits::default();
+    let sessions = apps.iter().fold(0, |sum: usize, app| sum.saturating_add(app.limits.max_sessions));
+    ForwardLimits { max_forwards: sessions.max(least.max_forwards), ..least }
 }
 
 /// Streams and buckets, and the key of the cluster's session ids: whoever is first makes it.

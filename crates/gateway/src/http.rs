@@ -9,14 +9,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::any;
-use cluster::forwarding::{Answer, Ask};
+use cluster::forwarding::{Answer, Ask, FailReason};
+use cluster::sid::SidAddress;
 use engineio::{PollId, Refusal, Request as Ask4, Transport};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -25,7 +27,7 @@ use tower::ServiceExt;
 
 use crate::config::GatewayConfig;
 use crate::shard::{Control, Shard, ShardHandle, Shared};
-use body::{Forwarded, read_body};
+use body::{BodyError, Forwarded, read_body};
 
 type Request = http::Request<Body>;
 
@@ -36,13 +38,14 @@ static NEXT_POLL: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct Server {
     routers: Vec<axum::Router>,
-    header_timeout: std::time::Duration,
+    header_timeout: Duration,
 }
 
 /// What a route's handler needs.
 #[derive(Debug)]
 struct Site {
     app: u16,
+    body_timeout: Duration,
     shared: Arc<Shared>,
     /// This core's shard, and all of them.
     here: ShardHandle,
@@ -59,6 +62,7 @@ impl Server {
             apps.iter().fold(axum::Router::new(), |router, app| {
                 let site = Arc::new(Site {
                     app: *app,
+                    body_timeout: Duration::from_millis(config.http.body_timeout_ms),
                     shared: shard.shared.clone(),
                     here: shard.handle.clone(),
                     all: shard.all.clone(),
@@ -71,7 +75,7 @@ impl Server {
         };
         Rc::new(Self {
             routers: listeners.iter().map(router).collect(),
-            header_timeout: std::time::Duration::from_millis(config.http.header_timeout_ms),
+            header_timeout: Duration::from_millis(config.http.header_timeout_ms),
         })
     }
 
@@ -92,7 +96,7 @@ impl Server {
 
 async fn connection(
     router: axum::Router,
-    header_timeout: std::time::Duration,
+    header_timeout: Duration,
     stream: std::net::TcpStream,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -121,6 +125,10 @@ async fn serve(
     };
     let origins = &site.shared.app(site.app).config.cors_origins;
     cors::allow(origins, origin.as_ref(), response.headers_mut());
+    // The next request of this client goes to another node. A connection that switches protocols is past that.
+    if site.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -130,21 +138,44 @@ impl Site {
         let websocket = wants_websocket(request.headers());
         match engineio::request::parse(request.method().as_str(), &query, websocket) {
             Err(refusal) => refused(refusal),
+            // Neither a new session nor one of another node comes to a node that leaves.
+            Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. }) if self.is_draining() => leaving(),
+            Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. })
+                if websocket && !cors::may_switch(&self.shared.app(self.app).config, request.headers()) =>
+            {
+                refused(Refusal { message: "Origin not allowed", ..Refusal::FORBIDDEN })
+            }
             Ok(Ask4::Handshake(Transport::Polling)) => self.open(peer, &mut request).await,
             Ok(Ask4::Handshake(Transport::WebSocket)) => self.open_websocket(peer, &mut request),
             Ok(Ask4::Upgrade { sid }) => self.upgrade(sid, &mut request).await,
             Ok(Ask4::Poll { sid }) => self.ask(sid, Ask::Get).await,
-            Ok(Ask4::Post { sid }) => {
-                let max = self.shared.app(self.app).limits.max_payload_bytes;
-                let (head, body) = request.into_parts();
-                match read_body(body, max).await {
-                    Some(body) if self.shared.app(self.app).dialect.keeps_handshake() => {
-                        self.ask(sid, Ask::Post(handshake::with_headers(&head.headers, &body))).await
-                    }
-                    Some(body) => self.ask(sid, Ask::Post(body)).await,
-                    None => refused(Refusal::BAD_REQUEST),
-                }
+            Ok(Ask4::Post { sid }) => self.post(sid, request).await,
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Where a session of this application lives; `None`: the id is not genuine.
+    fn address(&self, sid: &str) -> Option<SidAddress> {
+        self.shared.key.open(sid, self.shared.app(self.app).name())
+    }
+
+    /// The body of an invented session id is not read.
+    async fn post(&self, sid: &str, request: Request) -> Response {
+        if self.address(sid).is_none() {
+            return refused(Refusal::UNKNOWN_SID);
+        }
+        let app = self.shared.app(self.app);
+        let (head, body) = request.into_parts();
+        match read_body(body, app.limits.max_payload_bytes, self.body_timeout).await {
+            Ok(body) if app.dialect.keeps_handshake() => {
+                self.ask(sid, Ask::Post(handshake::with_headers(&head.headers, &body))).await
             }
+            Ok(body) => self.ask(sid, Ask::Post(body)).await,
+            Err(BodyError::BrokenOff) => refused(Refusal::BAD_REQUEST),
+            Err(BodyError::TooSlow) => too_slow(),
         }
     }
 
@@ -183,8 +214,8 @@ impl Site {
     /// The session must exist before the protocol is switched: an unknown one is refused by HTTP.
     async fn upgrade(&self, sid: &str, request: &mut Request) -> Response {
         let sid = sid.to_owned();
-        if !self.is_known(&sid).await {
-            return refused(Refusal::UNKNOWN_SID);
+        if let Err(refusal) = self.check(&sid).await {
+            return refusal;
         }
         let Some((response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
         let base64 = wants_base64(request);
@@ -194,7 +225,7 @@ impl Site {
 
     /// Puts a request to the session's owner, wherever it is. A session id that is not ours goes nowhere.
     async fn ask(&self, sid: &str, ask: Ask) -> Response {
-        let Some(address) = self.shared.key.open(sid) else { return refused(Refusal::UNKNOWN_SID) };
+        let Some(address) = self.address(sid) else { return refused(Refusal::UNKNOWN_SID) };
         if address.node == self.shared.id {
             return match self.all.get(usize::from(address.shard)) {
                 Some(shard) => self.ask_here(shard, sid, ask).await,
@@ -204,27 +235,20 @@ impl Site {
         let req = rand::random();
         let forwarded = Forwarded::new(self.shared.peers.clone(), req);
         match self.shared.peers.forward(req, address.node, sid, ask).await {
-            Ok(Some(answer)) => answered(answer, |body| forwarded.into_body(body)),
-            _ => {
+            Ok(Ok(answer)) => answered(answer, |body| forwarded.into_body(body)),
+            Ok(Err(reason)) => {
                 forwarded.disarm();
-                refused(Refusal::UNKNOWN_SID)
+                unanswered(reason)
             }
+            // The node ends.
+            Err(_) => refused(Refusal::UNKNOWN_SID),
         }
     }
 
-    async fn is_known(&self, sid: &str) -> bool {
-        let Some(address) = self.shared.key.open(sid) else { return false };
-        if address.node == self.shared.id {
-            let Some(shard) = self.all.get(usize::from(address.shard)) else { return false };
-            return self.ask_here(shard, sid, Ask::Check).await.status() == StatusCode::OK;
-        }
-        let req = rand::random();
-        let answer = self.shared.peers.forward(req, address.node, sid, Ask::Check).await;
-        let known = matches!(&answer, Ok(Some(answer)) if answer.status == 200);
-        if matches!(answer, Ok(Some(_))) {
-            self.shared.peers.written(req);
-        }
-        known
+    /// Whether there is such a session, or the response that says that there is not.
+    async fn check(&self, sid: &str) -> Result<(), Response> {
+        let response = self.ask(sid, Ask::Check).await;
+        if response.status() == StatusCode::OK { Ok(()) } else { Err(response) }
     }
 
     async fn ask_here(&self, shard: &ShardHandle, sid: &str, ask: Ask) -> Response {
@@ -291,7 +315,20 @@ fn switch(request: &mut Request) -> Option<(Response, OnUpgrade)> {
 
 fn answered(answer: Answer, body: impl FnOnce(bytes::Bytes) -> Body) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    text(status, &answer.content, body(answer.body))
+    let mut response = text(status, &answer.content, body(answer.body));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+/// The session's owner gave no answer.
+fn unanswered(reason: FailReason) -> Response {
+    match reason {
+        FailReason::Overloaded => unavailable("Too many requests for other nodes"),
+        FailReason::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "", Body::empty()),
+        FailReason::NoOwner | FailReason::Unconfirmed => refused(Refusal::UNKNOWN_SID),
+    }
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -300,9 +337,28 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 fn full() -> Response {
-    let body = r#"{"code":3,"message":"Too many sessions (limits.max_sessions)"}"#;
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "application/json", Body::from(body));
-    response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
+    unavailable("Too many sessions (limits.max_sessions)")
+}
+
+fn leaving() -> Response {
+    unavailable("This node is leaving")
+}
+
+/// Seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// 503: another node, or this one a little later, may serve the client.
+fn unavailable(message: &'static str) -> Response {
+    let refusal = Refusal { message, ..Refusal::BAD_REQUEST };
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "application/json", Body::from(refusal.body()));
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    response
+}
+
+/// What is left of the body would be taken for the next request.
+fn too_slow() -> Response {
+    let mut response = text(StatusCode::REQUEST_TIMEOUT, "", Body::empty());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -310,8 +366,8 @@ fn text(status: StatusCode, content: &str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    if let Ok(content) = http::HeaderValue::from_str(content)
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(content) = HeaderValue::from_str(content)
         && !content.is_empty()
     {
         headers.insert(header::CONTENT_TYPE, content);

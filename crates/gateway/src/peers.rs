@@ -2,20 +2,23 @@
 //! four machines of `cluster`; HTTP handlers and shards send it what happened, and it sends shards what to do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{Bus, NodeBody, NodeDelivery, NodeInbox};
 use bytes::Bytes;
 use cluster::forwarding::{
-    Answer, Ask, ForwardKey, ForwardLimits, ForwardOwner, ForwardOwnerInput, ForwardOwnerOutput, Forwarder,
-    ForwarderInput, ForwarderOutput,
+    Answer, Ask, FailReason, ForwardKey, ForwardLimits, ForwardOwner, ForwardOwnerInput, ForwardOwnerOutput,
+    Forwarder, ForwarderInput, ForwarderOutput,
 };
 use cluster::moving::{MoveKey, MoveOwner, MoveOwnerInput, MoveOwnerOutput, Taker, TakerInput, TakerOutput};
 use cluster::node_message::{NodeMessage, RefuseReason, Sid};
-use cluster::sid::{NodeId, SidKey};
+use cluster::sid::{NodeId, address_of};
+use futures_util::FutureExt;
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Millis};
+use crate::lease::Nodes;
 use crate::metrics::Metrics;
 use crate::shard::{Control, ShardHandle};
 
@@ -26,6 +29,9 @@ pub struct Peers {
     inputs: mpsc::UnboundedSender<Input>,
 }
 
+/// The owner's answer, or why there is none.
+pub type Forwarded = Result<Answer, FailReason>;
+
 #[derive(Debug)]
 enum Input {
     Forward {
@@ -33,7 +39,7 @@ enum Input {
         owner: NodeId,
         sid: Sid,
         ask: Ask,
-        done: oneshot::Sender<Option<Answer>>,
+        done: oneshot::Sender<Forwarded>,
     },
     Forwarder(ForwarderInput),
     ForwardOwner(ForwardOwnerInput),
@@ -49,9 +55,9 @@ enum Input {
 }
 
 impl Peers {
-    /// Forwards a request to a session's owner. `None`: nobody answers (400, code 1). The caller says what came of the answer
-    /// with [`Peers::written`] or [`Peers::client_gone`].
-    pub fn forward(&self, req: u64, owner: NodeId, sid: &str, ask: Ask) -> oneshot::Receiver<Option<Answer>> {
+    /// Forwards a request to a session's owner. The caller says what came of the answer with [`Peers::written`] or
+    /// [`Peers::client_gone`].
+    pub fn forward(&self, req: u64, owner: NodeId, sid: &str, ask: Ask) -> oneshot::Receiver<Forwarded> {
         let (done, answer) = oneshot::channel();
         self.send(Input::Forward { req, owner, sid: sid.into(), ask, done });
         answer
@@ -96,7 +102,9 @@ impl Peers {
 pub struct Parts {
     pub bus: Bus,
     pub inbox: NodeInbox,
-    pub key: SidKey,
+    pub nodes: Nodes,
+    /// Of requests forwarded from here, and of those forwarded to here.
+    pub limits: ForwardLimits,
     pub shards: Vec<ShardHandle>,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -114,15 +122,17 @@ pub struct Inputs(mpsc::UnboundedReceiver<Input>);
 
 /// Drives the machines until the node ends.
 pub async fn run(parts: Parts, mut inputs: Inputs) {
-    let Parts { bus, mut inbox, key, shards, clock, metrics } = parts;
+    /// Deliveries, and inputs, handled in one turn.
+    const PER_TURN: usize = 64;
+    let Parts { bus, mut inbox, nodes, limits, shards, clock, metrics } = parts;
     let mut task = Task {
         bus,
-        key,
+        nodes,
         shards,
         clock,
         metrics,
-        forwarder: Forwarder::new(ForwardLimits::default()),
-        forward_owner: ForwardOwner::new(ForwardLimits::default()),
+        forwarder: Forwarder::new(limits),
+        forward_owner: ForwardOwner::new(limits),
         move_owner: MoveOwner::new(),
         taker: Taker::new(),
         waiting: FxHashMap::default(),
@@ -137,15 +147,25 @@ pub async fn run(parts: Parts, mut inputs: Inputs) {
                 Some(input) => task.on_input(input),
                 None => return,
             },
-            () = tokio::time::sleep_until(wake) => task.tick(),
+            () = tokio::time::sleep_until(wake) => {}
         }
+        // Whatever woke the task: each kind of work has its share of every turn, so that none starves another.
+        for _ in 0..PER_TURN {
+            let Some(delivery) = inbox.next().now_or_never() else { break };
+            task.on_delivery(delivery);
+        }
+        for _ in 0..PER_TURN {
+            let Ok(input) = inputs.0.try_recv() else { break };
+            task.on_input(input);
+        }
+        task.tick_if_due();
         task.drain_outputs().await;
     }
 }
 
 struct Task {
     bus: Bus,
-    key: SidKey,
+    nodes: Nodes,
     shards: Vec<ShardHandle>,
     clock: Clock,
     metrics: Metrics,
@@ -153,7 +173,8 @@ struct Task {
     forward_owner: ForwardOwner,
     move_owner: MoveOwner,
     taker: Taker,
-    waiting: FxHashMap<u64, oneshot::Sender<Option<Answer>>>,
+    /// Clients that wait for the owner's answer.
+    waiting: FxHashMap<u64, oneshot::Sender<Forwarded>>,
     /// Which shard holds the candidate WebSocket of a move.
     candidates: FxHashMap<u64, u8>,
 }
@@ -167,7 +188,12 @@ impl Task {
                 self.forwarder
                     .handle(now, ForwarderInput::Start { req, owner: owner.as_str().into(), sid, ask });
             }
-            Input::Forwarder(input) => self.forwarder.handle(now, input),
+            Input::Forwarder(input) => {
+                if let ForwarderInput::ClientGone { req } = &input {
+                    self.waiting.remove(req);
+                }
+                self.forwarder.handle(now, input);
+            }
             Input::ForwardOwner(input) => self.forward_owner.handle(now, input),
             Input::MoveOwner(input) => self.move_owner.handle(now, input),
             Input::Probe { mv, owner, sid, shard } => {
@@ -212,8 +238,14 @@ impl Task {
         }
     }
 
-    /// The tag is an id of one of the four tables; the others do not know it.
+    /// The tag is an id of one of the four tables; the others do not know it. A node that holds a lease has only lost its
+    /// connection for a moment: the machines send again.
     fn on_no_responders(&mut self, tag: u64) {
+        let peer = self.forwarder.peer(tag).or_else(|| self.forward_owner.peer(tag));
+        let peer = peer.or_else(|| self.move_owner.peer(tag)).or_else(|| self.taker.peer(tag));
+        if peer.is_none_or(|peer| holds_lease(&self.nodes, peer)) {
+            return;
+        }
         let now = self.clock.now();
         self.forwarder.handle(now, ForwarderInput::NoResponders { req: tag });
         self.forward_owner.handle(now, ForwardOwnerInput::NoResponders { req: tag });
@@ -221,8 +253,11 @@ impl Task {
         self.taker.handle(now, TakerInput::NoResponders { mv: tag });
     }
 
-    fn tick(&mut self) {
+    fn tick_if_due(&mut self) {
         let now = self.clock.now();
+        if self.next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
         self.forwarder.handle(now, ForwarderInput::Tick);
         self.forward_owner.handle(now, ForwardOwnerInput::Tick);
         self.move_owner.handle(now, MoveOwnerInput::Tick);
@@ -240,27 +275,28 @@ impl Task {
     }
 
     async fn drain_outputs(&mut self) {
+        let mut wire = Wire { bus: self.bus.clone(), patience: SEND_WITHIN };
         while let Some(output) = self.forwarder.poll_output() {
-            self.forwarder_output(output).await;
+            self.forwarder_output(&mut wire, output).await;
         }
         while let Some(output) = self.forward_owner.poll_output() {
-            self.forward_owner_output(output).await;
+            self.forward_owner_output(&mut wire, output).await;
         }
         while let Some(output) = self.move_owner.poll_output() {
-            self.move_owner_output(output).await;
+            self.move_owner_output(&mut wire, output).await;
         }
         while let Some(output) = self.taker.poll_output() {
-            self.taker_output(output).await;
+            self.taker_output(&mut wire, output).await;
         }
     }
 
-    async fn forwarder_output(&mut self, output: ForwarderOutput) {
+    async fn forwarder_output(&mut self, wire: &mut Wire, output: ForwarderOutput) {
         match output {
-            ForwarderOutput::Send { to, msg } => self.send(&to, &msg).await,
+            ForwarderOutput::Send { to, msg } => wire.send(&to, &msg).await,
             ForwarderOutput::Answer { req, answer } => {
                 self.metrics.forwarded.with_label_values(&["answered"]).inc();
                 let client = self.waiting.remove(&req);
-                if client.is_none_or(|client| client.send(Some(answer)).is_err()) {
+                if client.is_none_or(|client| client.send(Ok(answer)).is_err()) {
                     self.forwarder.handle(self.clock.now(), ForwarderInput::ClientGone { req });
                 }
             }
@@ -269,18 +305,15 @@ impl Task {
                 tracing::debug!(%reason, "a forwarded request failed");
                 if let Some(client) = self.waiting.remove(&req) {
                     // The client is gone too.
-                    let _ = client.send(None);
+                    let _ = client.send(Err(reason));
                 }
             }
         }
-        if self.waiting.len() > 64 {
-            self.waiting.retain(|_, client| !client.is_closed());
-        }
     }
 
-    async fn forward_owner_output(&mut self, output: ForwardOwnerOutput) {
+    async fn forward_owner_output(&mut self, wire: &mut Wire, output: ForwardOwnerOutput) {
         match output {
-            ForwardOwnerOutput::Send { to, msg } => self.send(&to, &msg).await,
+            ForwardOwnerOutput::Send { to, msg } => wire.send(&to, &msg).await,
             ForwardOwnerOutput::Deliver { key, sid, ask } => match self.shard_of(&sid) {
                 Some(shard) => shard.control(Control::Forwarded { key, sid, ask }),
                 None => self.forward_owner.handle(self.clock.now(), ForwardOwnerInput::SessionGone { key }),
@@ -293,9 +326,9 @@ impl Task {
         }
     }
 
-    async fn move_owner_output(&mut self, output: MoveOwnerOutput) {
+    async fn move_owner_output(&mut self, wire: &mut Wire, output: MoveOwnerOutput) {
         let sid = match &output {
-            MoveOwnerOutput::Send { to, msg } => return self.send(to, msg).await,
+            MoveOwnerOutput::Send { to, msg } => return wire.send(to, msg).await,
             MoveOwnerOutput::ExtendDone { ticket, .. } => {
                 // A ticket names the shard that waits for it in its top byte.
                 let shard = usize::from((*ticket >> 56) as u8);
@@ -321,9 +354,9 @@ impl Task {
         }
     }
 
-    async fn taker_output(&mut self, output: TakerOutput) {
+    async fn taker_output(&mut self, wire: &mut Wire, output: TakerOutput) {
         let (mv, last) = match &output {
-            TakerOutput::Send { to, msg } => return self.send(to, msg).await,
+            TakerOutput::Send { to, msg } => return wire.send(to, msg).await,
             TakerOutput::Subscribe { mv, .. }
             | TakerOutput::AnswerProbe { mv }
             | TakerOutput::Install { mv, .. } => (*mv, false),
@@ -336,19 +369,42 @@ impl Task {
         }
     }
 
-    /// The shard that a session id of this node names.
+    /// The shard that a session id of this node names; the node that asks has verified it.
     fn shard_of(&self, sid: &str) -> Option<&ShardHandle> {
-        self.shards.get(usize::from(self.key.open(sid)?.shard))
+        self.shards.get(usize::from(address_of(sid)?.shard))
     }
+}
 
-    /// Lost datagrams are the machines' business.
-    async fn send(&self, to: &str, message: &NodeMessage) {
+/// Longest wait for a place in the bus client's queue, once per turn.
+const SEND_WITHIN: Duration = Duration::from_millis(50);
+
+/// The way out during one turn. What cannot be sent at once is lost: the machines send again, and this task must go on.
+struct Wire {
+    bus: Bus,
+    patience: Duration,
+}
+
+impl Wire {
+    async fn send(&mut self, to: &str, message: &NodeMessage) {
         tracing::trace!(to, kind = message.kind_name(), tag = message.tag(), "node message out");
+        if !self.bus.is_connected() {
+            return tracing::debug!(to, "a node message was dropped: NATS is not connected");
+        }
         let bytes: Bytes = message.encode();
-        if let Err(error) = self.bus.send_node(to, message.tag(), bytes).await {
-            tracing::debug!(%error, "a node message was not sent");
+        let sending = self.bus.send_node(to, message.tag(), bytes);
+        match tokio::time::timeout(self.patience, sending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(to, %error, "a node message was not sent"),
+            Err(_) => {
+                self.patience = Duration::ZERO;
+                tracing::debug!(to, "a node message was dropped: the queue to NATS is full");
+            }
         }
     }
+}
+
+fn holds_lease(nodes: &Nodes, node: &str) -> bool {
+    NodeId::parse(node).is_some_and(|node| nodes.borrow().contains(&node))
 }
 
 /// The key of a move at its owner, as the session machine's reservation token.

@@ -47,7 +47,8 @@ pub enum ForwarderInput {
         req: u64,
         msg: ForwardReply,
     },
-    /// The owner's node does not exist: what was sent with this tag had no receiver.
+    /// The owner's node does not exist: what was sent with this tag had no receiver. Not said of a node that only lost its
+    /// connection; that is a miss.
     NoResponders {
         req: u64,
     },
@@ -65,7 +66,8 @@ pub enum ForwarderOutput {
         req: u64,
         answer: Answer,
     },
-    /// Nobody will answer: HTTP 400 code 1. The request is forgotten; say nothing more about it.
+    /// Nobody will answer: HTTP 503 if overloaded, otherwise 400 code 1. The request is forgotten; say nothing more about
+    /// it.
     Fail {
         req: u64,
         reason: FailReason,
@@ -125,6 +127,11 @@ impl Forwarder {
             ForwarderInput::NoResponders { req } => self.no_responders(req),
             ForwarderInput::Tick => self.tick(now),
         }
+    }
+
+    /// The node that is asked `req`.
+    pub fn peer(&self, req: u64) -> Option<&NodeId> {
+        self.forwards.get(&req).map(|forward| &forward.owner)
     }
 
     pub fn poll_output(&mut self) -> Option<ForwarderOutput> {

@@ -86,7 +86,7 @@ pub enum ForwardOwnerOutput {
 #[derive(Debug)]
 struct Held {
     sid: Sid,
-    /// A poll takes data out of the session, so its answer must not get lost.
+    /// A poll that took data out of the session, or may: its answer must not get lost. A refused one took nothing.
     poll: bool,
     phase: Phase,
     /// Counted against the table's limit.
@@ -134,6 +134,12 @@ impl ForwardOwner {
             ForwardOwnerInput::NoResponders { req } => self.no_responders(now, req),
             ForwardOwnerInput::Tick => self.tick(now),
         }
+    }
+
+    /// The node that asked `req`.
+    pub fn peer(&self, req: u64) -> Option<&NodeId> {
+        let (key, _) = self.held.range(ForwardKey { req, from: Arc::from("") }..).next()?;
+        (key.req == req).then_some(&key.from)
     }
 
     pub fn poll_output(&mut self) -> Option<ForwardOwnerOutput> {
@@ -235,6 +241,7 @@ impl ForwardOwner {
         if !matches!(held.phase, Phase::Delivered { .. }) {
             return;
         }
+        held.poll &= answer.status == 200;
         let len = answer.body.len();
         let cut =
             parts::cut(&answer.body, MAX_PART_BYTES).filter(|_| self.bytes + len <= self.limits.max_bytes);

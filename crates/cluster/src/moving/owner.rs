@@ -215,6 +215,12 @@ impl MoveOwner {
         }
     }
 
+    /// The node that takes `mv`.
+    pub fn peer(&self, mv: u64) -> Option<&NodeId> {
+        let (key, _) = self.moves.range(MoveKey { mv, taker: Arc::from("") }..).next()?;
+        (key.mv == mv).then_some(&key.taker)
+    }
+
     pub fn poll_output(&mut self) -> Option<MoveOwnerOutput> {
         self.outputs.pop_front()
     }

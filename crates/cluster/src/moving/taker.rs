@@ -179,6 +179,11 @@ impl Taker {
         }
     }
 
+    /// The node that owns the session of `mv`.
+    pub fn peer(&self, mv: u64) -> Option<&NodeId> {
+        self.upgrades.get(&mv).map(|upgrade| &upgrade.owner)
+    }
+
     pub fn poll_output(&mut self) -> Option<TakerOutput> {
         self.outputs.pop_front()
     }

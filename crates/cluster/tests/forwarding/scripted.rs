@@ -180,3 +180,17 @@ fn a_written_answer_is_confirmed_at_once_and_again_when_doubled() {
     assert_eq!(forwarder.poll_output(), Some(says(ForwardAsk::Wrote)));
     assert_eq!(forwarder.poll_output(), None);
 }
+
+#[test]
+fn a_lost_refusal_closes_nothing() {
+    let mut owner = ForwardOwner::new(ForwardLimits::default());
+    tell(&mut owner, 0, 1, get());
+    assert_eq!((owner.peer(1), owner.peer(2)), (Some(&node("a")), None));
+    let refusal = Answer { status: 400, ..answer(b"an upgraded session answers no polls") };
+    owner.handle(1, ForwardOwnerInput::Answered { key: key(1), answer: refusal });
+    while let Some(at) = owner.next_timeout() {
+        owner.handle(at, ForwardOwnerInput::Tick);
+    }
+    let said: Vec<_> = std::iter::from_fn(|| owner.poll_output()).collect();
+    assert!(said.iter().all(|output| matches!(output, ForwardOwnerOutput::Send { .. })), "{said:?}");
+}

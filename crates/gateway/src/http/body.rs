@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -10,8 +11,20 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::peers::Peers;
 
-/// Reads a body up to one byte more than `max`, so that the session sees that it is too large. `None`: the client broke off.
-pub async fn read_body(mut body: Body, max: usize) -> Option<Bytes> {
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    BrokenOff,
+    TooSlow,
+}
+
+/// Reads a body up to one byte more than `max`, so that the session sees that it is too large.
+pub async fn read_body(body: Body, max: usize, within: Duration) -> Result<Bytes, BodyError> {
+    let read = tokio::time::timeout(within, read(body, max)).await;
+    read.map_err(|_| BodyError::TooSlow)?.ok_or(BodyError::BrokenOff)
+}
+
+async fn read(mut body: Body, max: usize) -> Option<Bytes> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else { continue };
@@ -89,5 +102,33 @@ impl hyper::body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 4;
+
+    async fn read_chunks(chunks: Vec<Result<&'static str, std::io::Error>>) -> Result<Bytes, BodyError> {
+        let stream = futures_util::stream::iter(chunks);
+        read_body(Body::from_stream(stream), MAX, Duration::from_secs(60)).await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_or_one_byte_over_the_limit() {
+        assert_eq!(read_chunks(vec![]).await.unwrap(), "");
+        assert_eq!(read_chunks(vec![Ok("ab"), Ok("cd")]).await.unwrap(), "abcd");
+        assert_eq!(read_chunks(vec![Ok("abc"), Ok("defg"), Ok("h")]).await.unwrap(), "abcde");
+        let broken = vec![Ok("a"), Err(std::io::Error::other("reset"))];
+        assert_eq!(read_chunks(broken).await, Err(BodyError::BrokenOff));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_given_up() {
+        let silent = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let read = read_body(Body::from_stream(silent), MAX, Duration::from_millis(1)).await;
+        assert_eq!(read, Err(BodyError::TooSlow));
     }
 }

@@ -17,7 +17,7 @@ mod turns;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bus::Bus;
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub struct Shared {
     pub node: Node,
     pub peers: Peers,
     pub nodes: Nodes,
+    /// The node is leaving: no new sessions, no further requests on open connections.
+    pub draining: AtomicBool,
 }
 
 impl Shared {

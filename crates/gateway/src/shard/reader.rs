@@ -44,7 +44,7 @@ pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, base64
 /// A WebSocket for a session that polls: here, at another core, or at another node.
 pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade, base64: bool) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
-    let Some(address) = shard.shared.key.open(&sid) else { return };
+    let Some(address) = shard.shared.key.open(&sid, shard.shared.app(app).name()) else { return };
     if address.node != shard.shared.id {
         let link = Rc::new(Link::new(stream, base64));
         let key = shard.turn(|state, _| state.add_arriving(app, &sid, address.node, link.clone()));
@@ -72,7 +72,7 @@ async fn watch_silent(shard: Rc<Shard>, key: SessionKey, owner: NodeId, sid: Str
             return;
         }
         let req = rand::random();
-        let answer = shard.shared.peers.forward(req, owner, &sid, Ask::Check).await.ok().flatten();
+        let answer = shard.shared.peers.forward(req, owner, &sid, Ask::Check).await.ok().and_then(Result::ok);
         shard.shared.peers.written(req);
         let known = answer.is_some_and(|answer| answer.status == 200);
         if !known || shard.now() > started + limit_ms {

@@ -90,7 +90,8 @@ impl State {
     fn add(&mut self, shard: &Shard, opening: Opening, engine: engineio::Session) -> SessionKey {
         let app = shard.shared.app(opening.app);
         let key = self.sessions.reserve();
-        let sid: Box<str> = shard.shared.key.mint(shard.shared.id, shard.ix, rand::random()).into();
+        let sid: Box<str> =
+            shard.shared.key.mint(shard.shared.id, shard.ix, app.name(), rand::random()).into();
         let io = (app.dialect.layer() == dialects::Layer::SocketIo)
             .then(|| socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms));
         self.sessions.name(&sid, key);
