@@ -329,3 +329,25 @@ async fn watch_bus(bus: Bus, readiness: Readiness) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_bounded_by_the_sessions_of_all_applications() {
+        let app = |name: &str, max_sessions: usize| {
+            serde_json::json!({
+                "name": name, "path": format!("/{name}/"), "token": { "secret": "s" },
+                "limits": { "max_sessions": max_sessions },
+            })
+        };
+        let limits = |apps: &[serde_json::Value]| {
+            let config = serde_json::from_value(serde_json::json!({ "app": apps })).unwrap();
+            forward_limits(&App::build_all(&config).unwrap()).max_forwards
+        };
+        assert_eq!(limits(&[app("a", 5_000), app("b", 6_000)]), 11_000);
+        assert_eq!(limits(&[app("a", 10)]), 4_096);
+        assert_eq!(limits(&[app("a", usize::MAX >> 1), app("b", usize::MAX >> 1)]), usize::MAX - 1);
+    }
+}

@@ -374,3 +374,25 @@ fn text(status: StatusCode, content: &str, body: Body) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overload_is_no_unknown_session() {
+        let cases = [
+            (FailReason::Overloaded, 503, true),
+            (FailReason::TooLarge, 413, false),
+            (FailReason::NoOwner, 400, false),
+            (FailReason::Unconfirmed, 400, false),
+        ];
+        for (reason, status, retry) in cases {
+            let response = unanswered(reason);
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry);
+        }
+        let refusal = Answer { status: 503, content: "".into(), body: bytes::Bytes::new() };
+        assert!(answered(refusal, Body::from).headers().contains_key(header::RETRY_AFTER));
+    }
+}

@@ -411,3 +411,17 @@ fn holds_lease(nodes: &Nodes, node: &str) -> bool {
 pub fn token(key: &MoveKey) -> u64 {
     key.mv
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_nodes_in_the_set_hold_a_lease() {
+        let (here, gone) = (NodeId::from_random(1), NodeId::from_random(2));
+        let (_set, nodes) = tokio::sync::watch::channel(Arc::new([here].into()));
+        assert!(holds_lease(&nodes, here.as_str()));
+        assert!(!holds_lease(&nodes, gone.as_str()));
+        assert!(!holds_lease(&nodes, "not a node"));
+    }
+}
