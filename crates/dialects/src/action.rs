@@ -119,8 +119,9 @@ impl std::fmt::Debug for Action {
     }
 }
 
-/// What the domain is asked to do for a socket. The dialect has checked the right to it.
-#[derive(Clone, Debug, PartialEq)]
+/// What the domain is asked to do for a socket. The dialect has checked the right to it. A command runs to its end, whether or
+/// not the socket that asked is still there.
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Settles when a recoverable event from any node will reach the socket.
     Join(Vec<Join>),
@@ -129,8 +130,20 @@ pub enum Command {
     Emit(Emission),
     /// Settles after this many milliseconds.
     Wait(u64),
-    /// Settles when the message is stored under the next position of its room.
-    Append(Draft),
+    /// Settles when the message is stored under the next position of its room and on its way to everybody.
+    Post(Box<Post>),
+}
+
+/// A message to store, and the event that tells of it.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub draft: Draft,
+    pub rooms: Vec<RoomId>,
+    pub event: Cow<'static, str>,
+    /// The event's arguments, once the message has its place.
+    pub args: fn(&Message) -> Out,
+    /// Leaves the acting socket out.
+    pub except_self: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +194,7 @@ pub enum Outcome {
     Left,
     Emitted,
     Waited,
-    Appended(Box<Message>),
+    Posted(Box<Message>),
 }
 
 /// Bare Engine.IO messages, in either direction.

@@ -11,8 +11,8 @@ mod telehealth;
 mod time;
 
 pub use action::{
-    Action, Actions, Command, Delivery, Emission, EngineAction, Join, Out, Outcome, Participant, Refusal,
-    Then,
+    Action, Actions, Command, Delivery, Emission, EngineAction, Join, Out, Outcome, Participant, Post,
+    Refusal, Then,
 };
 pub use conformance::{Conformance, Profile};
 pub use payload::Inbound;

@@ -24,6 +24,8 @@ impl Default for ChatLimits {
 pub struct Draft {
     pub room: RoomId,
     pub sender: UserId,
+    /// The sender's id as clients see it: a number stays a number.
+    pub sender_id: Value,
     pub text: String,
     pub attachments: Vec<Value>,
     pub metadata: Map<String, Value>,
@@ -38,6 +40,8 @@ pub struct Message {
     /// Position in the room, from 1, without holes.
     pub n: u64,
     pub sender: UserId,
+    /// As clients see it.
+    pub sender_id: Value,
     pub text: String,
     #[serde(default)]
     pub attachments: Vec<Value>,
@@ -70,6 +74,7 @@ pub fn decide(head: &Head, draft: &Draft, limits: &ChatLimits, now_ms: u64) -> R
         room: draft.room.clone(),
         n: head.last + 1,
         sender: draft.sender.clone(),
+        sender_id: draft.sender_id.clone(),
         text: draft.text.clone(),
         attachments: draft.attachments.clone(),
         metadata: draft.metadata.clone(),
@@ -110,6 +115,7 @@ mod tests {
         Draft {
             room: RoomId::new("chat:1:2").unwrap(),
             sender: UserId::new("1").unwrap(),
+            sender_id: "1".into(),
             text: text.into(),
             attachments: vec![],
             metadata: Map::new(),

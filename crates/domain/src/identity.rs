@@ -41,6 +41,9 @@ impl std::fmt::Display for UserId {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     pub user: UserId,
+    /// The token carries the id as a number: so do payloads.
+    #[serde(default)]
+    pub numeric: bool,
     pub role: Option<Box<str>>,
     pub name: Option<Box<str>>,
     /// `jti`, for revocation.
@@ -54,8 +57,7 @@ pub struct Identity {
 impl Identity {
     /// The user's id as clients see it: a JSON number where the token carried it as one, a string otherwise.
     pub fn wire_id(&self) -> serde_json::Value {
-        let number =
-            |value: &&serde_json::Value| value.as_number().is_some_and(|n| *n.to_string() == *self.user.0);
-        self.claims.values().find(number).cloned().unwrap_or_else(|| self.user.as_str().into())
+        let number = self.user.as_str().parse::<serde_json::Number>().ok().filter(|_| self.numeric);
+        number.map_or_else(|| self.user.as_str().into(), serde_json::Value::Number)
     }
 }

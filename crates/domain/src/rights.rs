@@ -117,6 +117,7 @@ mod tests {
     fn identity(role: &str, claims: Value) -> Identity {
         Identity {
             user: UserId::new("7").unwrap(),
+            numeric: true,
             role: Some(role.into()),
             name: None,
             token_id: None,

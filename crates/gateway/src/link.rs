@@ -72,6 +72,8 @@ pub enum Flushed {
     Done,
     /// [`Link::drain`] is needed.
     Blocked,
+    /// [`Link::drain`] is under way.
+    Waits,
     Broken,
 }
 
@@ -109,6 +111,10 @@ impl Link {
 
     /// Writes what it can without waiting: one call for all that a turn has queued.
     pub fn flush(&self) -> Flushed {
+        if self.out.borrow().state == OutboxState::Blocked { Flushed::Waits } else { self.write_out() }
+    }
+
+    fn write_out(&self) -> Flushed {
         let mut out = self.out.borrow_mut();
         if out.state == OutboxState::Broken {
             return Flushed::Broken;
@@ -159,7 +165,7 @@ impl Link {
                 ready = self.stream.writable() => ready.is_ok(),
                 () = self.dead.notified() => return,
             };
-            match self.flush() {
+            match self.write_out() {
                 Flushed::Blocked if writable => {}
                 _ => return,
             }

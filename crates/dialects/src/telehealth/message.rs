@@ -1,11 +1,12 @@
-//! `message:send`: stored under its room, then delivered once to everybody concerned.
+//! `message:send`: stored under its room, then delivered once to everybody concerned, then acked: an acked message is stored
+//! *and* on its way to every member.
 
 use domain::chat::{Draft, Message};
 use domain::{Identity, Rejection, RoomId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::{Telehealth, id_text, refuse, rooms, text};
-use crate::{Action, Actions, Command, Delivery, Emission, Inbound, Out, Outcome};
+use crate::{Action, Actions, Command, Inbound, Out, Outcome, Post};
 
 /// Whom a message is for.
 #[derive(Debug)]
@@ -27,19 +28,31 @@ impl Telehealth {
         let draft = Draft {
             room: audience.home,
             sender: identity.user.clone(),
+            sender_id: identity.wire_id(),
             text: text(&payload, "message")?.to_owned(),
             attachments: list(&payload, "attachments")?,
             metadata: object(&payload, "metadata")?,
             addressing: addressing(&payload),
         };
-        let (event, wants_ack, rooms) = (inbound.name.to_owned(), inbound.wants_ack, audience.rooms);
+        let post = Post {
+            draft,
+            rooms: audience.rooms,
+            event: "message:new".into(),
+            args: |message| Out::json(&wire(message)),
+            except_self: true,
+        };
+        let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
         Ok(vec![Action::Run(
-            Command::Append(draft),
-            Box::new(move |socket, outcome| match (outcome, socket.identity) {
-                (Ok(Outcome::Appended(message)), Some(identity)) => {
-                    deliver(event, wants_ack, rooms, &wire(&message, identity))
+            Command::Post(Box::new(post)),
+            Box::new(move |_, outcome| match outcome {
+                Ok(Outcome::Posted(message)) => {
+                    let message = wire(&message);
+                    vec![
+                        Action::Ack(Out::json(&json!({ "success": true, "message": message }))),
+                        Action::emit("message:sent", Out::json(&message)),
+                    ]
                 }
-                (Err(rejection), _) => refuse(&event, wants_ack, &rejection),
+                Err(rejection) => refuse(&event, wants_ack, &rejection),
                 _ => Actions::new(),
             }),
         )])
@@ -82,33 +95,11 @@ impl Telehealth {
     }
 }
 
-/// First to everybody, then the ack: an acked message is stored *and* on its way to every member.
-fn deliver(event: String, wants_ack: bool, rooms: Vec<RoomId>, message: &Value) -> Actions {
-    let emission = Emission {
-        rooms,
-        event: "message:new".into(),
-        args: Out::json(message),
-        delivery: Delivery::Recoverable,
-        except_self: true,
-    };
-    let message = message.clone();
-    vec![Action::Run(
-        Command::Emit(emission),
-        Box::new(move |_, outcome| match outcome {
-            Ok(_) => vec![
-                Action::Ack(Out::json(&json!({ "success": true, "message": message }))),
-                Action::emit("message:sent", Out::json(&message)),
-            ],
-            Err(rejection) => refuse(&event, wants_ack, &rejection),
-        }),
-    )]
-}
-
 /// The flat message object that clients know.
-fn wire(message: &Message, sender: &Identity) -> Value {
+fn wire(message: &Message) -> Value {
     let mut object = Map::new();
     object.insert("id".into(), message.id().into());
-    object.insert("senderId".into(), sender.wire_id());
+    object.insert("senderId".into(), message.sender_id.clone());
     object.extend(message.addressing.clone());
     object.insert("roomId".into(), message.room.as_str().into());
     object.insert("message".into(), message.text.clone().into());

@@ -129,7 +129,12 @@ impl Telehealth {
             self.permitted(identity, &format!("visit:{visit}"))?;
             joins.push(Join { room: rooms::of_visit_members(&visit)?, note: None, participant: None });
         }
-        let news = !socket.memberships.iter().any(|m| *m.room == *room.id.as_str());
+        let before = socket.memberships.iter().find(|m| *m.room == *room.id.as_str());
+        let news = before.is_none();
+        let old_visit =
+            before.and_then(|m| m.note.clone()).filter(|old| Some(&**old) != joins[0].note.as_deref());
+        let forsaken = old_visit.filter(|old| !noted_elsewhere(socket, &room.id, old));
+        let forsaken = forsaken.map(|old| rooms::of_visit_members(&old)).transpose()?;
         let announce = news && joins[0].participant.is_some();
         let (event, wants_ack, asked) = (inbound.name.to_owned(), inbound.wants_ack, asked.to_owned());
         Ok(vec![Action::Run(
@@ -140,6 +145,7 @@ impl Telehealth {
                     let mut actions = vec![Action::Ack(Out::json(
                         &json!({ "success": true, "roomId": asked, "participants": list }),
                     ))];
+                    actions.extend(forsaken.map(|room| Action::run(Command::Leave(vec![room]))));
                     if announce {
                         actions.push(Action::run(Command::Emit(announcement(
                             "room:userJoined",
@@ -167,9 +173,8 @@ impl Telehealth {
         let membership =
             socket.memberships.iter().find(|m| *m.room == *room.as_str()).ok_or(Rejection::NotMember)?;
         let mut leaving = vec![room.clone()];
-        let shared =
-            |note: &str| socket.memberships.iter().filter(|m| m.note.as_deref() == Some(note)).count() > 1;
-        if let Some(visit) = membership.note.as_deref().filter(|visit| !shared(visit)) {
+        if let Some(visit) = membership.note.as_deref().filter(|visit| !noted_elsewhere(socket, &room, visit))
+        {
             leaving.push(rooms::of_visit_members(visit)?);
         }
         let news = announcement("room:userLeft", identity, &room);
@@ -206,6 +211,11 @@ impl Telehealth {
         };
         if granted { Ok(room) } else { Err(Rejection::RoomDenied) }
     }
+}
+
+/// Whether another of the socket's rooms names the visit.
+fn noted_elsewhere(socket: &Socket<'_>, room: &RoomId, visit: &str) -> bool {
+    socket.memberships.iter().any(|m| *m.room != *room.as_str() && m.note.as_deref() == Some(visit))
 }
 
 /// An error as this application's clients expect it: in the ack where one was asked for, as event `error` otherwise.

@@ -39,8 +39,9 @@ impl Room {
                 else {
                     return Err(Rejection::InvalidRoom("expected `chat:userA:userB`"));
                 };
+                let (a, b) = (unescape(a), unescape(b));
                 let (a, b) = if a <= b { (a, b) } else { (b, a) };
-                (format!("chat:{a}:{b}"), Kind::Chat(unescape(a), unescape(b)))
+                (pair(&a, &b), Kind::Chat(a, b))
             }
             "notifications" => (name.to_owned(), Kind::Personal(rest.into())),
             "visit" | "call" | "topic" => (name.to_owned(), Kind::ByRule),
@@ -57,9 +58,13 @@ impl Room {
 
 /// The chat room of two users.
 pub fn of_pair(one: &UserId, other: &UserId) -> Result<RoomId, Rejection> {
-    let (a, b) = (escape(one.as_str()), escape(other.as_str()));
-    let (a, b) = if a <= b { (a, b) } else { (b, a) };
-    RoomId::new(format!("chat:{a}:{b}")).ok_or(Rejection::InvalidRoom("the name is too long"))
+    let (a, b) = if one <= other { (one, other) } else { (other, one) };
+    RoomId::new(pair(a.as_str(), b.as_str())).ok_or(Rejection::InvalidRoom("the name is too long"))
+}
+
+/// One spelling for each pair, whoever writes it.
+fn pair(a: &str, b: &str) -> String {
+    format!("chat:{}:{}", escape(a), escape(b))
 }
 
 /// The room of all of a user's devices.

@@ -15,6 +15,7 @@ fn dialect() -> Telehealth {
 fn ann() -> Identity {
     Identity {
         user: UserId::new("7").unwrap(),
+        numeric: true,
         role: Some("patient".into()),
         name: None,
         token_id: None,
@@ -97,16 +98,18 @@ fn without_an_ack_errors_come_as_an_event() {
 #[test]
 fn a_message_is_stored_delivered_and_then_acked() {
     let payload = json!({ "message": "hi", "visitId": 1, "recipientId": "9", "metadata": { "a": 1 } });
-    let Some(Action::Run(Command::Append(draft), then)) =
+    let Some(Action::Run(Command::Post(post), then)) =
         say(&[], "message:send", payload, true).into_iter().next()
     else {
         panic!()
     };
+    let (emission, draft) = (&post, post.draft.clone());
     assert_eq!(draft.room.as_str(), "visit:1");
     let message = Message {
         room: draft.room,
         n: 4,
         sender: draft.sender,
+        sender_id: draft.sender_id,
         text: draft.text,
         attachments: vec![],
         metadata: draft.metadata,
@@ -114,17 +117,17 @@ fn a_message_is_stored_delivered_and_then_acked() {
         at_ms: 0,
     };
     let identity = ann();
-    let actions = then(&socket(&identity, &[]), Ok(Outcome::Appended(Box::new(message))));
-    let (command, then) = settle(actions, Outcome::Emitted);
-    let Command::Emit(emission) = command else { panic!() };
     let rooms: Vec<&str> = emission.rooms.iter().map(RoomId::as_str).collect();
     assert_eq!(rooms, ["visit:1", ".visit-members:1", "notifications:9", "notifications:7"]);
     assert!(emission.except_self);
+    let event = (emission.args)(&message);
+    let then = then(&socket(&identity, &[]), Ok(Outcome::Posted(Box::new(message))));
     let answer = ack(&then[0]);
     let expected = json!({
         "id": "4@visit:1", "senderId": 7, "recipientId": "9", "visitId": 1, "roomId": "visit:1", "message": "hi",
         "attachments": [], "timestamp": "1970-01-01T00:00:00.000Z", "status": "sent", "metadata": { "a": 1 }
     });
+    assert_eq!(serde_json::from_slice::<Value>(&event.tail).unwrap(), expected);
     assert_eq!(answer, json!({ "success": true, "message": expected }));
     assert!(matches!(&then[1], Action::Emit { event, .. } if event == "message:sent"));
 }

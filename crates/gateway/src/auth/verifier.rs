@@ -174,9 +174,10 @@ impl Verifier {
             names.iter().filter_map(|name| claims.get(name)).find(|value| !value.is_null())
         };
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(Box::from);
-        let user = first(&self.claims.user).and_then(UserId::from_json).ok_or(TokenError::NoUser)?;
+        let claimed = first(&self.claims.user).ok_or(TokenError::NoUser)?;
         Ok(Identity {
-            user,
+            user: UserId::from_json(claimed).ok_or(TokenError::NoUser)?,
+            numeric: claimed.is_number(),
             role: text(first(&self.claims.role)),
             name: text(first(&self.claims.name)),
             token_id: text(claims.get("jti")),

@@ -10,7 +10,7 @@ use cluster::Envelope;
 use cluster::moving::MoveOwnerInput;
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
-use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant};
+use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant, Post};
 use domain::chat::{self, Draft, Head, Message};
 use domain::{Rejection, RoomId};
 use futures_util::future::join_all;
@@ -118,7 +118,7 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             Delivery::Ephemeral => publish(shard, actor, &emission),
             Delivery::Recoverable => store(shard, actor, &emission).await,
         },
-        Command::Append(draft) => append(shard, actor, draft).await,
+        Command::Post(post) => post_message(shard, actor, *post).await,
         Command::Wait(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(Outcome::Waited)
@@ -328,32 +328,72 @@ pub fn publish(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outc
 }
 
 /// Publishes a recoverable event: settles once every copy is stored. A retry after a lost answer cannot store it twice.
-async fn store(shard: &Rc<Shard>, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
-    let started = Instant::now();
+async fn store(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
     let app = shard.shared.app(actor.app);
+    let stored = store_copies(shard, prepare(app, actor, emission), deadline(app)).await;
+    stored.map(|()| Outcome::Emitted).map_err(|error| append_rejection(shard, app, &error))
+}
+
+/// A recoverable event's copies, one per room, each under a subject of its own.
+#[derive(Clone, Debug)]
+struct Copies {
+    rooms: Vec<RoomKey>,
+    messages: Vec<Append>,
+}
+
+fn prepare(app: &App, actor: &Actor, emission: &Emission) -> Copies {
     let now_ms = unix_ms();
     let (id, text) = ulid(now_ms, rand::random());
-    let rooms: Vec<RoomKey> =
-        emission.rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect();
-    let mut messages: Vec<Append> = copies(actor, emission, id)
-        .map(|(room, payload)| {
-            let subject = RoomSubjects::new(app.name(), room.as_str()).event(slot_of(now_ms), &text);
-            Append::unique(subject, payload)
-        })
-        .collect();
-    let deadline = deadline(app);
-    let stored = match messages.len() {
-        1 => shard.shared.bus.append(messages.remove(0), deadline).await,
-        _ => shard.shared.bus.append_batch(messages, deadline).await,
+    let message = |(room, payload): (&RoomId, Bytes)| {
+        let subject = RoomSubjects::new(app.name(), room.as_str()).event(slot_of(now_ms), &text);
+        Append::unique(subject, payload)
     };
-    let last = stored.map_err(|error| append_rejection(shard, app, &error))?;
+    Copies {
+        rooms: emission.rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect(),
+        messages: copies(actor, emission, id).map(message).collect(),
+    }
+}
+
+async fn store_copies(shard: &Shard, copies: Copies, deadline: Instant) -> Result<(), AppendError> {
+    let started = Instant::now();
+    let Copies { rooms, mut messages } = copies;
+    let last = match messages.len() {
+        1 => shard.shared.bus.append(messages.remove(0), deadline).await?,
+        _ => shard.shared.bus.append_batch(messages, deadline).await?,
+    };
     shard.shared.metrics.store_seconds.observe(started.elapsed().as_secs_f64());
     // A batch's copies have consecutive sequences, in the order of the rooms.
     let first = last + 1 - rooms.len() as u64;
     for (room, seq) in rooms.into_iter().zip(first..) {
         shard.shared.node.stored(room, seq);
     }
-    Ok(Outcome::Emitted)
+    Ok(())
+}
+
+/// A message that is stored is owed to its readers: its event is tried on after the sender was told that it is late.
+const POST_RETRIES: u32 = 6;
+
+async fn post_message(shard: &Rc<Shard>, actor: &Actor, post: Post) -> Result<Outcome, Rejection> {
+    let app = shard.shared.app(actor.app);
+    let Post { draft, rooms, event, args, except_self } = post;
+    let message = append(shard, actor, draft).await?;
+    let args = args(&message);
+    let emission = Emission { rooms, event, args, delivery: Delivery::Recoverable, except_self };
+    let copies = prepare(app, actor, &emission);
+    let Err(error) = store_copies(shard, copies.clone(), deadline(app)).await else {
+        return Ok(Outcome::Posted(Box::new(message)));
+    };
+    let (shard_again, app_ix) = (shard.clone(), actor.app);
+    tokio::task::spawn_local(async move {
+        let app = shard_again.shared.app(app_ix);
+        for _ in 0..POST_RETRIES {
+            if store_copies(&shard_again, copies.clone(), deadline(app)).await.is_ok() {
+                return;
+            }
+        }
+        tracing::error!(app = app.name(), "a stored message was not announced");
+    });
+    Err(append_rejection(shard, app, &error))
 }
 
 /// One encoded copy per room. Every copy lists all rooms.
@@ -379,7 +419,7 @@ fn copies<'a>(
 }
 
 /// Stores a message under the next position of its room. Two nodes that want the same position: the store lets one have it.
-async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Outcome, Rejection> {
+async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Message, Rejection> {
     let app = shard.shared.app(actor.app);
     let room = RoomKey::new(actor.app, draft.room.as_str());
     let deadline = deadline(app);
@@ -387,24 +427,27 @@ async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Outcom
         Some(head) => head,
         None => read_head(shard, app, &draft.room).await?,
     };
-    loop {
+    let outcome = loop {
         let message = chat::decide(&head, &draft, &app.dialect.chat_limits(), unix_ms())?;
         let payload = serde_json::to_vec(&message).expect("a message has string keys");
         let subject = app.chat_subject(draft.room.as_str(), message.n);
         match shard.shared.bus.append(Append::expecting(subject, 0, payload), deadline).await {
             Ok(_) => {
                 chat::apply(&mut head, message.n);
-                shard.turn(|state, _| state.remember_head(room, head));
-                return Ok(Outcome::Appended(Box::new(message)));
+                break Ok(message);
             }
             Err(AppendError::Conflict { .. }) => {
                 chat::apply(&mut head, message.n);
-                let newest = read_head(shard, app, &draft.room).await?;
-                chat::apply(&mut head, newest.last);
+                match read_head(shard, app, &draft.room).await {
+                    Ok(newest) => chat::apply(&mut head, newest.last),
+                    Err(rejection) => break Err(rejection),
+                }
             }
-            Err(error) => return Err(append_rejection(shard, app, &error)),
+            Err(error) => break Err(append_rejection(shard, app, &error)),
         }
-    }
+    };
+    shard.turn(|state, _| state.remember_head(room, head));
+    outcome
 }
 
 async fn read_head(shard: &Shard, app: &App, room: &RoomId) -> Result<Head, Rejection> {

@@ -7,7 +7,7 @@ use hub::{Broadcast, Order};
 
 use super::session::{Entry, Moving, SessionKey};
 use super::{Shard, State};
-use crate::link::Pushed;
+use crate::link::{self, Pushed};
 use crate::node::Fed;
 
 impl State {
@@ -44,7 +44,15 @@ impl State {
                 }
                 let direct =
                     session.engine.direct().and_then(|ws| session.link(ws)).filter(|link| !link.base64);
-                let queued = direct.map_or_else(|| session.engine.queued_bytes(), |link| link.queued_bytes());
+                let mut queued =
+                    direct.map_or_else(|| session.engine.queued_bytes(), |link| link.queued_bytes());
+                if let Some(link) = direct
+                    && queued + size > limit / 2
+                {
+                    // Much in one turn is no slow client: what the socket takes now does not count.
+                    link::flush(link);
+                    queued = link.queued_bytes();
+                }
                 // A slow client loses ephemeral events first.
                 if ephemeral && queued + size > limit / 2 {
                     dropped += 1;
