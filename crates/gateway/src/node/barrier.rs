@@ -1,6 +1,6 @@
 //! Barriers: a marker in the application's stream, published after the subscriptions it covers. Once it is stored, every
-//! later event of the stream reaches them; once its copy comes back, every earlier one was applied. One marker at a time
-//! per application covers all that asked meanwhile.
+//! later event of the stream reaches them; once the pipeline has passed its sequence, every earlier one was applied. One
+//! marker for joins and one for shards is under way per application; each covers all that asked meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Parts, Unavailable};
 use crate::app::App;
+use crate::clock::Millis;
 
-/// A barrier that takes longer fails the joins that wait for it.
+/// A barrier that takes longer fails those that wait for it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// In a cluster of servers, publishers at other servers learn of a subscription a little later; they are asked at most this long.
 const ECHO_DEADLINE: Duration = Duration::from_millis(200);
 
-/// Copies remembered for acks that come later.
-const EARLY_COPIES: usize = 4;
+/// A stored marker whose copy takes longer was lost, and perhaps events with it.
+const COPY_MS: Millis = 3_000;
 
-type Join = (RoomKey, oneshot::Sender<Result<(), Unavailable>>);
+/// A join that waits: its room, and the subscription that must hold.
+#[derive(Debug)]
+pub struct Join {
+    pub room: RoomKey,
+    pub sub: SubId,
+    pub done: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+/// A shard's barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub shard: u8,
+    pub token: u64,
+}
 
 #[derive(Debug)]
 pub struct Barriers {
@@ -32,32 +46,44 @@ pub struct Barriers {
     node: NodeId,
     apps: Arc<[App]>,
     nodes: watch::Receiver<Arc<std::collections::HashSet<NodeId>>>,
-    state: Vec<State>,
+    lanes: Vec<Lanes>,
+    stored: Vec<Stored>,
     /// The subscriptions to this node's own markers.
     marker_subs: FxHashMap<SubId, u16>,
     done: mpsc::UnboundedSender<Passed>,
     passed: mpsc::UnboundedReceiver<Passed>,
 }
 
+/// Of one application: who asks next, and whether a marker is under way for those who asked before.
 #[derive(Debug, Default)]
-struct State {
-    running: bool,
+struct Lanes {
     joins: Vec<Join>,
-    shards: Vec<(u8, u64)>,
-    /// Stored markers whose copies have not come yet, and the shards' barriers behind them.
-    copies: Vec<(u128, Vec<(u8, u64)>)>,
-    /// Markers whose copies came before their acks.
-    early: Vec<(u128, u64)>,
+    joining: bool,
+    shards: Vec<Ticket>,
+    passing: bool,
+}
+
+/// Markers that are stored and not passed by the pipeline yet, with the shards' barriers behind them.
+#[derive(Debug, Default)]
+pub struct Stored {
+    markers: Vec<(u64, Vec<Ticket>)>,
+    /// When the pipeline is late.
+    due: Option<Millis>,
 }
 
 /// A marker was stored, or was not.
 #[derive(Debug)]
 pub struct Passed {
     pub app: u16,
-    pub marker: u128,
     pub result: Result<u64, Unavailable>,
-    pub joins: Vec<Join>,
-    pub shards: Vec<(u8, u64)>,
+    pub asked: Asked,
+}
+
+/// Who asked for a marker.
+#[derive(Debug)]
+pub enum Asked {
+    Joins(Vec<Join>),
+    Shards(Vec<Ticket>),
 }
 
 impl Barriers {
@@ -73,7 +99,8 @@ impl Barriers {
             node: parts.id,
             apps: parts.apps.clone(),
             nodes: parts.nodes.clone(),
-            state: parts.apps.iter().map(|_| State::default()).collect(),
+            lanes: parts.apps.iter().map(|_| Lanes::default()).collect(),
+            stored: parts.apps.iter().map(|_| Stored::default()).collect(),
             marker_subs,
             done,
             passed,
@@ -90,78 +117,82 @@ impl Barriers {
         self.marker_subs.get(&sub).copied()
     }
 
-    pub fn start_for_join(&mut self, room: RoomKey, done: oneshot::Sender<Result<(), Unavailable>>) {
-        let app = room.app;
-        self.state[usize::from(app)].joins.push((room, done));
+    pub fn start_for_join(&mut self, join: Join) {
+        let app = join.room.app;
+        self.lanes[usize::from(app)].joins.push(join);
         self.start(app);
     }
 
-    pub fn start_for_shard(&mut self, app: u16, shard: u8, token: u64) {
-        self.state[usize::from(app)].shards.push((shard, token));
+    pub fn start_for_shard(&mut self, app: u16, ticket: Ticket) {
+        self.lanes[usize::from(app)].shards.push(ticket);
         self.start(app);
     }
 
-    /// The next marker that was stored or failed. Never `None`: this holds a sender itself.
+    /// The next marker that was stored or failed, to be told to [`Barriers::ended`]. Never `None`: this holds a sender itself.
     pub async fn passed(&mut self) -> Option<Passed> {
-        let passed = self.passed.recv().await?;
-        self.state[usize::from(passed.app)].running = false;
+        self.passed.recv().await
+    }
+
+    /// The same, if there is one.
+    pub fn try_passed(&mut self) -> Option<Passed> {
+        self.passed.try_recv().ok()
+    }
+
+    /// Its lane is free for those who asked meanwhile.
+    pub fn ended(&mut self, passed: &Passed) {
+        let lanes = &mut self.lanes[usize::from(passed.app)];
+        match passed.asked {
+            Asked::Joins(_) => lanes.joining = false,
+            Asked::Shards(_) => lanes.passing = false,
+        }
         self.start(passed.app);
-        Some(passed)
     }
 
-    /// Shards wait for this marker's copy. Returns them with its sequence if it has come already.
-    pub fn await_copy(&mut self, app: u16, marker: u128, shards: Vec<(u8, u64)>) -> Vec<((u8, u64), u64)> {
-        if shards.is_empty() {
-            return Vec::new();
-        }
-        let state = &mut self.state[usize::from(app)];
-        if let Some((_, seq)) = state.early.iter().find(|(id, _)| *id == marker) {
-            return shards.into_iter().map(|shard| (shard, *seq)).collect();
-        }
-        state.copies.push((marker, shards));
-        Vec::new()
+    /// The markers of an application that the pipeline has to pass.
+    pub fn stored(&mut self, app: u16) -> &mut Stored {
+        &mut self.stored[usize::from(app)]
     }
 
-    /// A marker's copy came down the pipeline: the shards' barriers to feed now.
-    pub fn on_copy(&mut self, app: u16, marker: u128, seq: u64) -> Vec<(u8, u64)> {
-        let state = &mut self.state[usize::from(app)];
-        match state.copies.iter().position(|(id, _)| *id == marker) {
-            Some(at) => state.copies.swap_remove(at).1,
-            None => {
-                // Its ack is still on the way to us, or it is a resync's own. One marker is under way at a time.
-                state.early.truncate(EARLY_COPIES - 1);
-                state.early.insert(0, (marker, seq));
-                Vec::new()
-            }
-        }
+    /// When the first application is late.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        self.stored.iter().filter_map(|stored| stored.due).min()
     }
 
-    /// After a resync up to `seq`: barriers whose marker's copy was lost with what the resync made up for.
-    pub fn take_settled(&mut self, app: u16, seq: u64) -> Vec<((u8, u64), u64)> {
-        let state = &mut self.state[usize::from(app)];
-        state.copies.drain(..).flat_map(|(_, shards)| shards).map(|shard| (shard, seq)).collect()
+    /// Applications whose pipeline is late; each is told once per [`COPY_MS`].
+    pub fn late(&mut self, now: Millis) -> Vec<u16> {
+        let stored = self.stored.iter_mut().zip(0_u16..);
+        stored.filter_map(|(stored, app)| stored.is_late(now).then_some(app)).collect()
     }
 
     fn start(&mut self, app: u16) {
-        let state = &mut self.state[usize::from(app)];
-        if state.running || (state.joins.is_empty() && state.shards.is_empty()) {
-            return;
+        let lanes = &mut self.lanes[usize::from(app)];
+        if !lanes.joining && !lanes.joins.is_empty() {
+            lanes.joining = true;
+            let joins = std::mem::take(&mut lanes.joins);
+            self.store(app, Asked::Joins(joins));
         }
-        state.running = true;
-        let (joins, shards) = (std::mem::take(&mut state.joins), std::mem::take(&mut state.shards));
+        let lanes = &mut self.lanes[usize::from(app)];
+        if !lanes.passing && !lanes.shards.is_empty() {
+            lanes.passing = true;
+            let shards = std::mem::take(&mut lanes.shards);
+            self.store(app, Asked::Shards(shards));
+        }
+    }
+
+    fn store(&self, app: u16, asked: Asked) {
         let name = self.apps[usize::from(app)].name();
-        let (marker, text) = cluster::sid::ulid(crate::clock::unix_ms(), rand::random());
-        let message = Append::unique(
-            subject::marker(name, self.node.as_str(), crate::clock::unix_ms(), &text),
-            text.clone(),
-        );
+        let now_ms = crate::clock::unix_ms();
+        let (_, id) = cluster::sid::ulid(now_ms, rand::random());
+        let message = Append::unique(subject::marker(name, self.node.as_str(), now_ms, &id), id);
         let (bus, done) = (self.bus.clone(), self.done.clone());
+        // Only joins need the ephemeral publishers of other nodes.
+        let ask = matches!(asked, Asked::Joins(_)) && bus.server_info().clustered;
         let others = self.nodes.borrow().len();
         // Queued here, synchronously: after the subscriptions it covers.
         let stored = bus.barrier(message, Instant::now() + DEADLINE);
         tokio::spawn(async move {
             let echo = async {
-                if bus.server_info().clustered {
+                if ask {
                     bus.echo(others, Instant::now() + ECHO_DEADLINE).await;
                 }
             };
@@ -171,7 +202,52 @@ impl Barriers {
                 Unavailable
             });
             // The node's task is gone when this fails.
-            let _ = done.send(Passed { app, marker, result, joins, shards });
+            let _ = done.send(Passed { app, result, asked });
         });
+    }
+}
+
+impl Stored {
+    /// A marker was stored at `seq`.
+    pub fn add(&mut self, seq: u64, shards: Vec<Ticket>, now: Millis) {
+        self.markers.push((seq, shards));
+        self.due.get_or_insert(now + COPY_MS);
+    }
+
+    /// The pipeline has applied everything up to `fed`: the barriers that have passed.
+    pub fn take(&mut self, fed: u64) -> Vec<Ticket> {
+        let passed: Vec<Ticket> =
+            self.markers.extract_if(.., |(seq, _)| *seq <= fed).flat_map(|(_, shards)| shards).collect();
+        if self.markers.is_empty() {
+            self.due = None;
+        }
+        passed
+    }
+
+    fn is_late(&mut self, now: Millis) -> bool {
+        let late = self.due.is_some_and(|due| due <= now);
+        if late {
+            self.due = Some(now + COPY_MS);
+        }
+        late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn barriers_pass_with_the_pipeline_and_are_late_once_per_wait() {
+        let ticket = |token| Ticket { shard: 0, token };
+        let mut stored = Stored::default();
+        stored.add(7, vec![ticket(1)], 100);
+        stored.add(9, vec![ticket(2), ticket(3)], 200);
+        assert_eq!(stored.take(6), []);
+        assert_eq!(stored.take(8), [ticket(1)]);
+        assert!(!stored.is_late(100 + COPY_MS - 1) && stored.is_late(100 + COPY_MS));
+        assert!(!stored.is_late(100 + COPY_MS));
+        assert_eq!(stored.take(9), [ticket(2), ticket(3)]);
+        assert_eq!(stored.due, None);
     }
 }

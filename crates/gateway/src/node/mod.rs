@@ -2,10 +2,11 @@
 //! applies an application's events in stream order, joins that settle only when they hold, and resync after gaps.
 //!
 //! Shards talk to it through [`Node`]; it talks to them through their feed channels. `rooms` keeps the table, `pipeline`
-//! applies messages, `barrier` makes joins hold, `resync` reads what was missed.
+//! applies messages, `barrier` makes joins hold, `resync` decides when something was missed, `read` reads it.
 
 mod barrier;
 mod pipeline;
+mod read;
 mod resync;
 mod rooms;
 
@@ -19,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::app::App;
 use crate::clock::{Clock, Millis};
 use crate::metrics::Metrics;
-use barrier::Barriers;
+use barrier::{Asked, Barriers, Join, Passed, Ticket};
+use resync::Cause;
 use rooms::Rooms;
 
 /// What a shard is fed, in the pipeline's order.
@@ -44,6 +46,9 @@ pub enum Fed {
 
 /// Pieces that wait for one shard. The pipeline waits beyond it: the connection's own bound, a resync, comes before memory does.
 pub const FEED_DEPTH: usize = 1024;
+
+/// Commands taken behind one batch of the feed.
+const COMMANDS_PER_TURN: usize = 256;
 
 /// The bus did not confirm in time; the caller may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,15 +152,19 @@ impl Task {
         })
     }
 
-    /// Feed first: what has arrived is applied before new interest is taken.
+    /// Feed first: what has arrived is applied before new interest is taken. A feed that never ends must not starve the rest:
+    /// behind each of its batches everything else gets a bounded turn.
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut feed = self.feed.take().expect("run is called once");
         let mut events: Vec<FeedEvent> = Vec::new();
         loop {
-            let wake = self.clock.instant(self.rooms.next_timeout().unwrap_or(Millis::MAX / 2));
+            let wake = self.clock.instant(self.next_timeout().unwrap_or(Millis::MAX / 2));
             tokio::select! {
                 biased;
-                () = feed.next_batch(&mut events) => self.on_feed(&mut events).await,
+                () = feed.next_batch(&mut events) => {
+                    self.on_feed(&mut events).await;
+                    self.catch_up(&mut inbox).await;
+                }
                 Some(finished) = self.resynced.recv() => self.on_resynced(finished).await,
                 Some(passed) = self.barriers.passed() => self.on_barrier(passed).await,
                 command = inbox.recv() => match command {
@@ -167,27 +176,52 @@ impl Task {
         }
     }
 
+    /// What waits besides the feed.
+    async fn catch_up(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        if let Ok(finished) = self.resynced.try_recv() {
+            self.on_resynced(finished).await;
+        }
+        // At most two per application are under way.
+        for _ in 0..2 * self.apps.len() {
+            let Some(passed) = self.barriers.try_passed() else { break };
+            self.on_barrier(passed).await;
+        }
+        for _ in 0..COMMANDS_PER_TURN {
+            let Ok(command) = inbox.try_recv() else { break };
+            self.on_command(command).await;
+        }
+        if self.next_timeout().is_some_and(|at| at <= self.clock.now()) {
+            self.on_timer();
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Millis> {
+        self.rooms.next_timeout().into_iter().chain(self.barriers.next_timeout()).min()
+    }
+
     async fn on_command(&mut self, command: Command) {
         match command {
             Command::Interest { room, shard, done } => self.interest(room, shard, done).await,
             Command::Release { room, shard } => self.rooms.release(&room, shard, self.clock.now()),
             Command::Stored { room, seq } => self.rooms.stored(room, seq, self.clock.now()),
-            Command::Barrier { app, shard, token } => self.barriers.start_for_shard(app, shard, token),
+            Command::Barrier { app, shard, token } => {
+                self.barriers.start_for_shard(app, Ticket { shard, token });
+            }
         }
         self.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
 
     async fn interest(&mut self, room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>>) {
         let app = &self.apps[usize::from(room.app)];
-        let added = self.rooms.add(&self.bus, app.name(), &room, shard);
+        let fed = self.streams[usize::from(room.app)].fed;
+        let added = self.rooms.add(&self.bus, app.name(), &room, shard, fed);
         match added {
-            // Nobody waits any more if the send fails; the release follows.
             Ok(rooms::Interest::Established) => {
-                let since = self.streams[usize::from(room.app)].fed;
-                self.send(shard, Fed::Held { room, since }).await;
+                self.send(shard, Fed::Held { room, since: fed }).await;
+                // Nobody waits any more if this fails; the release follows.
                 let _ = done.send(Ok(()));
             }
-            Ok(rooms::Interest::Pending) => self.barriers.start_for_join(room, done),
+            Ok(rooms::Interest::Pending(sub)) => self.barriers.start_for_join(Join { room, sub, done }),
             Err(error) => {
                 tracing::warn!(%error, app = app.name(), "room subscription refused");
                 let _ = done.send(Err(Unavailable));
@@ -195,25 +229,41 @@ impl Task {
         }
     }
 
-    async fn on_barrier(&mut self, passed: barrier::Passed) {
-        for (room, done) in passed.joins {
-            if let Ok(seq) = passed.result {
-                self.rooms.established(&room, seq);
-                for shard in self.rooms.shards_of(&room) {
-                    self.send(shard, Fed::Held { room: room.clone(), since: seq }).await;
+    async fn on_barrier(&mut self, passed: Passed) {
+        self.barriers.ended(&passed);
+        let Passed { app, result, asked } = passed;
+        match (asked, result) {
+            (Asked::Joins(joins), result) => {
+                for join in joins {
+                    self.settle_join(join, result).await;
                 }
             }
-            let _ = done.send(passed.result.map(|_| ()));
-        }
-        if passed.result.is_err() {
-            for (shard, token) in passed.shards {
-                self.send(shard, Fed::BarrierFailed { token }).await;
+            (Asked::Shards(shards), Ok(seq)) => {
+                self.barriers.stored(app).add(seq, shards, self.clock.now());
+                self.pass_barriers(app).await;
             }
-        } else {
-            // The shards' barriers are fed when the marker's copy comes down the pipeline.
-            let come = self.barriers.await_copy(passed.app, passed.marker, passed.shards);
-            self.feed_barriers(come).await;
+            (Asked::Shards(shards), Err(Unavailable)) => {
+                for Ticket { shard, token } in shards {
+                    self.send(shard, Fed::BarrierFailed { token }).await;
+                }
+            }
         }
+    }
+
+    /// A room whose subscription was given up meanwhile does not hold: whoever asked has left it.
+    async fn settle_join(&mut self, Join { room, sub, done }: Join, result: Result<u64, Unavailable>) {
+        let held = result.and_then(|seq| {
+            let shards = self.rooms.established(sub, seq).ok_or(Unavailable)?.shards;
+            // Members take nothing that was fed before they were known to be fed.
+            Ok((shards, seq.max(self.streams[usize::from(room.app)].fed)))
+        });
+        if let Ok((shards, since)) = held {
+            for shard in (0..64).filter(|shard| shards & (1 << shard) != 0) {
+                self.send(shard, Fed::Held { room: room.clone(), since }).await;
+            }
+        }
+        // Nobody waits any more if this fails.
+        let _ = done.send(held.map(drop));
     }
 
     fn on_timer(&mut self) {
@@ -228,6 +278,11 @@ impl Task {
             // Lost progress is made up by the next one.
             let _ = self.bus.publish(&subject, seq.to_string());
         }
+        for app in self.barriers.late(now) {
+            if !self.streams[usize::from(app)].is_resyncing() {
+                self.resync(app, Cause::Behind);
+            }
+        }
     }
 
     async fn send(&self, shard: u8, fed: Fed) {
@@ -235,3 +290,6 @@ impl Task {
         let _ = self.shards[usize::from(shard)].send(fed).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,20 +3,44 @@
 
 use std::sync::Arc;
 
-use bus::FeedEvent;
+use bus::{FeedEvent, SubId};
 use bytes::Bytes;
 use cluster::Envelope;
 use cluster::subject::RoomClass;
 use hub::{Broadcast, Order, RoomKey};
 
+use super::barrier::ShardBarrier;
+use super::barrier::Ticket;
 use super::resync::Cause;
 use super::{Fed, Task};
 
-/// A recoverable event that waits for a resync.
+/// What waits for a resync.
 #[derive(Debug)]
 pub enum Pending {
-    Event { room: RoomKey, seq: u64, payload: Bytes },
-    Marker { payload: Bytes, seq: u64 },
+    Event {
+        sub: SubId,
+        seq: u64,
+        payload: Bytes,
+    },
+    Marker {
+        seq: u64,
+    },
+    /// A publisher's word on how far the room is.
+    Progress {
+        sub: SubId,
+        seq: u64,
+    },
+}
+
+impl Pending {
+    /// About what it costs in memory.
+    pub fn bytes(&self) -> usize {
+        const ITEM: usize = 64;
+        match self {
+            Self::Event { payload, .. } => ITEM + payload.len(),
+            Self::Marker { .. } | Self::Progress { .. } => ITEM,
+        }
+    }
 }
 
 impl Task {
@@ -25,41 +49,44 @@ impl Task {
             match event {
                 FeedEvent::Message { sub, subject, seq, payload, .. } => {
                     match self.barriers.marker_sub(sub) {
-                        Some(app) => self.on_marker(app, seq.unwrap_or(0), payload).await,
+                        Some(app) => self.on_marker(app, seq.unwrap_or(0)),
                         None => self.on_room_message(sub, &subject, seq, payload),
                     }
                 }
                 FeedEvent::Connected { first: true } => {}
-                FeedEvent::Disconnected { .. } => {
-                    self.streams.iter_mut().for_each(super::resync::Stream::interrupted)
+                FeedEvent::Disconnected { at_ms } => {
+                    self.streams.iter_mut().for_each(|stream| stream.gap(at_ms));
                 }
                 FeedEvent::Connected { first: false } => self.resync_all(Cause::Reconnected),
-                FeedEvent::Lost { messages, .. } => {
+                FeedEvent::Lost { messages, at_ms } => {
                     tracing::warn!(messages, "the room feed was not read in time");
+                    self.streams.iter_mut().for_each(|stream| stream.gap(at_ms));
                     self.resync_all(Cause::Lost);
                 }
-                FeedEvent::LeaderChanged { stream, .. } => {
+                FeedEvent::LeaderChanged { stream, at_ms } => {
                     if let Some(app) = self.apps.iter().find(|app| app.events == stream).map(|app| app.ix) {
+                        self.streams[usize::from(app)].gap(at_ms);
                         self.resync(app, Cause::LeaderChanged);
                     }
                 }
             }
         }
         self.end_turn().await;
+        for app in 0..self.apps.len() {
+            self.pass_barriers(u16::try_from(app).unwrap_or(u16::MAX)).await;
+        }
     }
 
-    fn on_room_message(&mut self, sub: bus::SubId, subject: &[u8], seq: Option<u64>, payload: Bytes) {
+    fn on_room_message(&mut self, sub: SubId, subject: &[u8], seq: Option<u64>, payload: Bytes) {
         let Some((key, room)) = self.rooms.by_sub(sub) else { return };
+        let stream = &mut self.streams[usize::from(key.app)];
         match class_of(subject) {
             Some(RoomClass::Durable) => {
                 let Some(seq) = seq else { return };
-                if self.streams[usize::from(key.app)].is_resyncing() {
-                    let event = Pending::Event { room: key.clone(), seq, payload };
-                    let app = key.app;
-                    self.streams[usize::from(app)].hold(event);
+                if stream.is_resyncing() {
+                    stream.hold(Pending::Event { sub, seq, payload });
                 } else {
-                    let key = key.clone();
-                    self.apply_stored(&key, seq, &payload);
+                    self.apply_stored(sub, seq, &payload);
                 }
             }
             Some(RoomClass::Ephemeral) => {
@@ -68,26 +95,37 @@ impl Task {
             }
             Some(RoomClass::Progress) => {
                 let told = std::str::from_utf8(&payload).ok().and_then(|text| text.parse::<u64>().ok());
-                let (app, behind) = (key.app, told.is_some_and(|seq| seq > room.last_seq));
-                if behind {
-                    self.resync(app, Cause::Behind);
+                let Some(seq) = told else { return };
+                if stream.is_resyncing() {
+                    stream.hold(Pending::Progress { sub, seq });
+                } else {
+                    self.judge_progress(sub, seq);
                 }
             }
             None => {}
         }
     }
 
+    /// A publisher has stored up to `seq` in a room: a room that holds and is not there has missed something.
+    pub(super) fn judge_progress(&mut self, sub: SubId, seq: u64) {
+        let Some((key, room)) = self.rooms.by_sub(sub) else { return };
+        if room.established && seq > room.last_seq {
+            let app = key.app;
+            self.resync(app, Cause::Behind);
+        }
+    }
+
     /// A recoverable event: applied unless it was applied before.
-    pub(super) fn apply_stored(&mut self, key: &RoomKey, seq: u64, payload: &[u8]) -> bool {
-        let Some(room) = self.rooms.get_mut(key) else { return false };
+    pub(super) fn apply_stored(&mut self, sub: SubId, seq: u64, payload: &[u8]) -> bool {
+        let Some((key, room)) = self.rooms.by_sub(sub) else { return false };
         if seq <= room.last_seq {
             return false;
         }
         room.last_seq = seq;
-        let shards = room.shards;
+        let (key, shards) = (key.clone(), room.shards);
         let stream = &mut self.streams[usize::from(key.app)];
         stream.fed = stream.fed.max(seq);
-        self.apply(key, shards, Order::Recoverable(seq), payload);
+        self.apply(&key, shards, Order::Recoverable(seq), payload);
         true
     }
 
@@ -117,29 +155,35 @@ impl Task {
         }
     }
 
-    async fn on_marker(&mut self, app: u16, seq: u64, payload: Bytes) {
-        if self.streams[usize::from(app)].is_resyncing() {
-            self.streams[usize::from(app)].hold(Pending::Marker { payload, seq });
+    fn on_marker(&mut self, app: u16, seq: u64) {
+        let stream = &mut self.streams[usize::from(app)];
+        if stream.is_resyncing() {
+            stream.hold(Pending::Marker { seq });
         } else {
-            self.pass_marker(app, seq, &payload).await;
+            self.pass_marker(app, seq);
         }
     }
 
-    /// Everything before the marker has been applied: it is handed on behind it.
-    pub(super) async fn pass_marker(&mut self, app: u16, seq: u64, payload: &[u8]) {
-        let Some(marker) = parse_ulid(payload) else { return };
+    /// Everything before the marker has been applied.
+    pub(super) fn pass_marker(&mut self, app: u16, seq: u64) {
         let stream = &mut self.streams[usize::from(app)];
         stream.fed = stream.fed.max(seq);
-        let shards = self.barriers.on_copy(app, marker, seq);
-        self.feed_barriers(shards.into_iter().map(|s| (s, seq)).collect()).await;
     }
 
-    pub(super) async fn feed_barriers(&mut self, barriers: Vec<((u8, u64), u64)>) {
-        if barriers.is_empty() {
+    /// Feeds the shards' barriers that the pipeline has passed, with what was fed before them. During a resync none has:
+    /// what came before their markers may still be missing.
+    pub(super) async fn pass_barriers(&mut self, app: u16) {
+        let stream = &self.streams[usize::from(app)];
+        if stream.is_resyncing() {
+            return;
+        }
+        let seq = stream.fed;
+        let passed = self.barriers.stored(app).take(seq);
+        if passed.is_empty() {
             return;
         }
         self.end_turn().await;
-        for ((shard, token), seq) in barriers {
+        for Ticket { shard, token } in passed {
             self.send(shard, Fed::Barrier { token, seq }).await;
         }
     }
@@ -163,15 +207,4 @@ fn class_of(subject: &[u8]) -> Option<RoomClass> {
         [.., b'.', b'p'] => Some(RoomClass::Progress),
         _ => None,
     }
-}
-
-fn parse_ulid(text: &[u8]) -> Option<u128> {
-    const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    if text.len() != 26 {
-        return None;
-    }
-    text.iter().try_fold(0_u128, |value, c| {
-        let digit = CROCKFORD.iter().position(|known| known == c)?;
-        Some(value << 5 | digit as u128)
-    })
 }

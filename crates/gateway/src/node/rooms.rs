@@ -1,6 +1,6 @@
 //! The table of rooms with local members, and of rooms this node has stored into.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bus::{Bus, BusError, SubId};
 use cluster::subject::RoomSubjects;
@@ -12,8 +12,8 @@ use crate::clock::Millis;
 /// A room without members stays subscribed this long: a reload or a move comes back to a warm room.
 const LINGER_MS: Millis = 3_000;
 
-/// A publisher that was quiet this long in a room tells how far it is.
-const QUIET_MS: Millis = 1_000;
+/// After this much quiet in a room a publisher tells how far it is; more than once, because what tells it may be lost too.
+const QUIET_MS: [Millis; 3] = [1_000, 3_000, 9_000];
 
 #[derive(Debug)]
 pub struct Rooms {
@@ -21,19 +21,17 @@ pub struct Rooms {
     subs: FxHashMap<SubId, RoomKey>,
     /// Rooms without members, by the time they are dropped.
     lingering: BTreeMap<(Millis, SubId), RoomKey>,
-    /// Last sequence this node stored, by room.
-    stored: FxHashMap<RoomKey, (u64, Millis)>,
-    stored_due: BTreeMap<(Millis, u64), RoomKey>,
+    told: Told,
 }
 
 #[derive(Debug)]
 pub struct Room {
-    sub: SubId,
+    pub sub: SubId,
     /// One bit per shard with members.
     pub shards: u64,
     /// A barrier has passed since the subscription.
-    established: bool,
-    /// Highest sequence applied; what is not above it was applied before.
+    pub established: bool,
+    /// Highest sequence applied; what is not above it was applied before, or was stored before the room was subscribed.
     pub last_seq: u64,
     linger_until: Option<Millis>,
 }
@@ -41,7 +39,8 @@ pub struct Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     Established,
-    Pending,
+    /// Holds once a barrier has passed behind this subscription.
+    Pending(SubId),
 }
 
 impl Rooms {
@@ -50,8 +49,7 @@ impl Rooms {
             rooms: FxHashMap::default(),
             subs: FxHashMap::default(),
             lingering: BTreeMap::new(),
-            stored: FxHashMap::default(),
-            stored_due: BTreeMap::new(),
+            told: Told::default(),
         }
     }
 
@@ -59,34 +57,38 @@ impl Rooms {
         self.rooms.len()
     }
 
-    /// Adds a shard's interest; subscribes for the first one.
-    pub fn add(&mut self, bus: &Bus, app: &str, key: &RoomKey, shard: u8) -> Result<Interest, BusError> {
+    /// Adds a shard's interest; subscribes for the first one. A new room begins after `fed`, the stream's last sequence that
+    /// was applied here.
+    pub fn add(
+        &mut self,
+        bus: &Bus,
+        app: &str,
+        key: &RoomKey,
+        shard: u8,
+        fed: u64,
+    ) -> Result<Interest, BusError> {
         if let Some(room) = self.rooms.get_mut(key) {
             if let Some(due) = room.linger_until.take() {
                 self.lingering.remove(&(due, room.sub));
             }
             room.shards |= 1 << shard;
-            return Ok(if room.established { Interest::Established } else { Interest::Pending });
+            return Ok(if room.established { Interest::Established } else { Interest::Pending(room.sub) });
         }
         let sub = bus.subscribe(&RoomSubjects::new(app, &key.room).filter())?;
         self.subs.insert(sub, key.clone());
-        let room = Room { sub, shards: 1 << shard, established: false, last_seq: 0, linger_until: None };
+        let room = Room { sub, shards: 1 << shard, established: false, last_seq: fed, linger_until: None };
         self.rooms.insert(key.clone(), room);
-        Ok(Interest::Pending)
+        Ok(Interest::Pending(sub))
     }
 
-    /// A barrier with this sequence has passed after the room's subscription.
-    pub fn established(&mut self, key: &RoomKey, seq: u64) {
-        if let Some(room) = self.rooms.get_mut(key).filter(|room| !room.established) {
+    /// A barrier with this sequence has passed after the subscription. `None`: it was given up meanwhile.
+    pub fn established(&mut self, sub: SubId, seq: u64) -> Option<&Room> {
+        let room = self.rooms.get_mut(self.subs.get(&sub)?)?;
+        if !room.established {
             room.established = true;
             room.last_seq = room.last_seq.max(seq);
         }
-    }
-
-    /// The shards with members in a room.
-    pub fn shards_of(&self, key: &RoomKey) -> Vec<u8> {
-        let mask = self.rooms.get(key).map_or(0, |room| room.shards);
-        (0..64).filter(|shard| mask & (1 << shard) != 0).collect()
+        Some(room)
     }
 
     pub fn release(&mut self, key: &RoomKey, shard: u8, now: Millis) {
@@ -104,28 +106,18 @@ impl Rooms {
         Some((key, self.rooms.get_mut(key)?))
     }
 
-    pub fn get_mut(&mut self, key: &RoomKey) -> Option<&mut Room> {
-        self.rooms.get_mut(key)
+    pub fn of_app(&self, app: u16) -> impl Iterator<Item = (&RoomKey, &Room)> {
+        self.rooms.iter().filter(move |(key, _)| key.app == app)
     }
 
-    /// The application's rooms with the sequence each has reached.
-    pub fn of_app(&self, app: u16) -> impl Iterator<Item = (&RoomKey, u64)> {
-        self.rooms.iter().filter(move |(key, _)| key.app == app).map(|(key, room)| (key, room.last_seq))
-    }
-
+    /// This node has stored an event of the room.
     pub fn stored(&mut self, room: RoomKey, seq: u64, now: Millis) {
-        let due = now + QUIET_MS;
-        let before = self.stored.insert(room.clone(), (seq, due));
-        if let Some((seq, due)) = before {
-            self.stored_due.remove(&(due, seq));
-        }
-        self.stored_due.insert((due, seq), room);
+        self.told.stored(room, seq, now);
     }
 
     pub fn next_timeout(&self) -> Option<Millis> {
         let linger = self.lingering.keys().next().map(|(due, _)| *due);
-        let quiet = self.stored_due.keys().next().map(|(due, _)| *due);
-        linger.into_iter().chain(quiet).min()
+        linger.into_iter().chain(self.told.next_timeout()).min()
     }
 
     /// Drops rooms that lingered long enough.
@@ -143,13 +135,84 @@ impl Rooms {
 
     /// Rooms this node has stored into and then been quiet, with the last sequence.
     pub fn quiet(&mut self, now: Millis) -> Vec<(RoomKey, u64)> {
-        let mut due = Vec::new();
-        while let Some(entry) = self.stored_due.first_entry().filter(|entry| entry.key().0 <= now) {
-            let (_, seq) = *entry.key();
-            let room = entry.remove();
-            self.stored.remove(&room);
-            due.push((room, seq));
+        self.told.quiet(now)
+    }
+}
+
+/// Rooms this node stored into a short while ago.
+#[derive(Debug, Default)]
+struct Told {
+    rooms: FxHashMap<RoomKey, Quiet>,
+    due: BTreeSet<(Millis, RoomKey)>,
+}
+
+#[derive(Debug)]
+struct Quiet {
+    /// Highest sequence stored: acks of several shards come in any order.
+    seq: u64,
+    since: Millis,
+    /// How often it was told.
+    times: usize,
+}
+
+impl Quiet {
+    fn due(&self) -> Option<Millis> {
+        QUIET_MS.get(self.times).map(|quiet| self.since + quiet)
+    }
+}
+
+impl Told {
+    fn stored(&mut self, room: RoomKey, seq: u64, now: Millis) {
+        let before = self.rooms.get(&room);
+        if let Some(due) = before.and_then(Quiet::due) {
+            self.due.remove(&(due, room.clone()));
         }
-        due
+        let seq = before.map_or(seq, |before| before.seq.max(seq));
+        self.due.insert((now + QUIET_MS[0], room.clone()));
+        self.rooms.insert(room, Quiet { seq, since: now, times: 0 });
+    }
+
+    fn next_timeout(&self) -> Option<Millis> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    fn quiet(&mut self, now: Millis) -> Vec<(RoomKey, u64)> {
+        let mut told = Vec::new();
+        while self.due.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, room)) = self.due.pop_first() else { break };
+            let Some(quiet) = self.rooms.get_mut(&room) else { continue };
+            quiet.times += 1;
+            told.push((room.clone(), quiet.seq));
+            match quiet.due() {
+                Some(due) => {
+                    self.due.insert((due, room));
+                }
+                None => {
+                    self.rooms.remove(&room);
+                }
+            }
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_publisher_tells_three_times_how_far_it_is() {
+        let (a, b) = (RoomKey::new(0, "a"), RoomKey::new(1, "a"));
+        let mut told = Told::default();
+        told.stored(a.clone(), 8, 0);
+        // An ack that was overtaken, and another room with the same sequence at the same time.
+        told.stored(a.clone(), 7, 10);
+        told.stored(b.clone(), 8, 10);
+        assert_eq!(told.quiet(1_009), []);
+        assert_eq!(told.quiet(1_010), [(a.clone(), 8), (b.clone(), 8)]);
+        told.stored(b.clone(), 9, 2_000);
+        assert_eq!(told.quiet(3_010), [(b.clone(), 9), (a.clone(), 8)]);
+        assert_eq!(told.quiet(20_000).len(), 3);
+        assert_eq!((told.next_timeout(), told.rooms.len()), (None, 0));
     }
 }
