@@ -124,6 +124,11 @@ impl RoomSubjects {
         Self { app: escape_token(app).into_owned(), room: escape_token(room).into_owned() }
     }
 
+    /// The same, from the room's token.
+    pub fn of_token(app: &str, token: &str) -> Self {
+        Self { app: escape_token(app).into_owned(), room: token.to_owned() }
+    }
+
     /// The one subscription of a node with members: all classes.
     pub fn filter(&self) -> String {
         format!("tl.{}.room.{}.*", self.app, self.room)
@@ -141,6 +146,11 @@ impl RoomSubjects {
     /// All stored events of one slot, for a direct get with `multi_last`.
     pub fn slot_filter(&self, slot: u64) -> String {
         format!("tl.{}.u.{}.{slot}.*", self.app, self.room)
+    }
+
+    /// All stored events of the room.
+    pub fn event_filter(&self) -> String {
+        format!("tl.{}.u.{}.>", self.app, self.room)
     }
 
     /// The room's token in the subjects.
@@ -293,6 +303,8 @@ mod tests {
         assert_eq!(room.filter(), "tl.shop.room.order=2E7.*");
         assert_eq!(room.event(12, "01H"), "tl.shop.u.order=2E7.12.01H");
         assert_eq!(room.slot_filter(12), "tl.shop.u.order=2E7.12.*");
+        assert_eq!(room.event_filter(), "tl.shop.u.order=2E7.>");
+        assert_eq!(RoomSubjects::of_token("shop", room.room_token()), room);
         let durable = room.class(RoomClass::Durable);
         assert_eq!(parse_room(&durable), Some(("shop", "order=2E7", RoomClass::Durable)));
         assert_eq!(parse_room("tl.shop.room.order.7.d"), None);

@@ -49,6 +49,7 @@ metrics! {
     dropped_ephemeral: counter("trunkline_dropped_ephemeral_total", "Ephemeral events dropped for slow clients"),
     publish_failures: counters("trunkline_publish_failures_total", "Events that were not published by class", "class"),
     resyncs: counters("trunkline_room_resyncs_total", "Reads of missed room events by cause", "cause"),
+    room_gaps: counter("trunkline_room_gaps_total", "Gaps longer than the stream's retention: room events were lost"),
     resynced_events: counter("trunkline_resynced_events_total", "Room events that a resync delivered"),
     malformed_envelopes: counter("trunkline_malformed_envelopes_total", "Room messages that could not be read"),
     store_seconds: seconds("trunkline_store_seconds", "From the command to the acknowledgement of a recoverable event"),

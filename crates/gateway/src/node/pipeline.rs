@@ -9,7 +9,6 @@ use cluster::Envelope;
 use cluster::subject::RoomClass;
 use hub::{Broadcast, Order, RoomKey};
 
-use super::barrier::ShardBarrier;
 use super::barrier::Ticket;
 use super::resync::Cause;
 use super::{Fed, Task};
