@@ -26,6 +26,9 @@ use crate::clock::unix_ms;
 use crate::node::Unavailable;
 use crate::roster::Change;
 
+/// Positions lost in a row before the room's newest one is read.
+const CONFLICTS_PER_READ: u32 = 4;
+
 /// Rooms whose newest message position a shard remembers.
 const MAX_HEADS: usize = 16_384;
 
@@ -427,6 +430,7 @@ async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Messag
         Some(head) => head,
         None => read_head(shard, app, &draft.room).await?,
     };
+    let mut conflicts = 0;
     let outcome = loop {
         let message = chat::decide(&head, &draft, &app.dialect.chat_limits(), unix_ms())?;
         let payload = serde_json::to_vec(&message).expect("a message has string keys");
@@ -437,16 +441,22 @@ async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Messag
                 break Ok(message);
             }
             Err(AppendError::Conflict { .. }) => {
+                // Mostly somebody took just this position; only who is far behind has to ask how far.
                 chat::apply(&mut head, message.n);
-                match read_head(shard, app, &draft.room).await {
-                    Ok(newest) => chat::apply(&mut head, newest.last),
-                    Err(rejection) => break Err(rejection),
+                conflicts += 1;
+                if conflicts % CONFLICTS_PER_READ == 0 {
+                    match read_head(shard, app, &draft.room).await {
+                        Ok(newest) => chat::apply(&mut head, newest.last),
+                        Err(rejection) => break Err(rejection),
+                    }
                 }
+                // Others of this thread have come further meanwhile, or learn from this.
+                head = shard.turn(|state, _| state.remember_head(&room, head));
             }
             Err(error) => break Err(append_rejection(shard, app, &error)),
         }
     };
-    shard.turn(|state, _| state.remember_head(room, head));
+    shard.turn(|state, _| state.remember_head(&room, head));
     outcome
 }
 
@@ -463,12 +473,19 @@ async fn read_head(shard: &Shard, app: &App, room: &RoomId) -> Result<Head, Reje
 }
 
 impl State {
-    fn remember_head(&mut self, room: RoomKey, head: Head) {
+    /// Keeps the further of what was known and this.
+    fn remember_head(&mut self, room: &RoomKey, mut head: Head) -> Head {
+        if let Some(known) = self.heads.get_mut(room) {
+            chat::apply(&mut head, known.last);
+            *known = head;
+            return head;
+        }
         if self.heads.len() >= MAX_HEADS {
             // Only a hint: it is read again when needed.
             self.heads.clear();
         }
-        self.heads.insert(room, head);
+        self.heads.insert(room.clone(), head);
+        head
     }
 }
 
