@@ -126,6 +126,8 @@ impl Gateway {
             spawn_shard(&config, &served, handle.clone(), handles.clone(), shared.clone(), inbox)
                 .map_err(StartError::Thread)?;
         }
+        let relisted = handles.clone();
+        lease.on_return(move || relisted.iter().for_each(|shard| shard.control(Control::RewriteRosters)));
         let (stop_accepting, stopped) = watch::channel(false);
         let mut addresses = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {

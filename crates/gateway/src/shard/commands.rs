@@ -167,7 +167,9 @@ async fn settle_join(
         let Some(participant) = &join.participant else { continue };
         list_in_room(shard, actor, key, participant).await?;
         if participants.is_empty() {
-            participants = shard.store.list(app, &key.room, app.limits.participants_listed).await?;
+            let own_rev = shard.turn(|state, _| state.roster.revision(key));
+            let limit = app.limits.participants_listed;
+            participants = shard.store.list(app, &key.room, limit, own_rev).await?;
         }
     }
     Ok(participants)
@@ -212,7 +214,7 @@ async fn list_in_room(
         let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else { return None };
         let socket = session.socket_by_serial(actor.serial)?;
         if socket.listed.iter().any(|(room, _)| *room == key.room) {
-            return None;
+            return Some(state.roster.recorded(key));
         }
         socket.listed.push((key.room.clone(), participant.clone()));
         let (change, settled) = state.roster.add(key, participant);
@@ -228,9 +230,8 @@ async fn list_in_room(
 async fn write_roster(shard: &Rc<Shard>, app: u16, change: Change) {
     let mut next = Some(change);
     while let Some(change) = next {
-        let room = change.room.clone();
-        let result = shard.store.write(shard.shared.app(app), change).await;
-        next = shard.turn(|state, _| state.roster.written(&room, result));
+        let result = shard.store.write(shard.shared.app(app), &change).await;
+        next = shard.turn(|state, _| state.roster.written(&change, result));
     }
 }
 

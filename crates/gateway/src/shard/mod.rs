@@ -37,7 +37,7 @@ use crate::link::{self, Link};
 use crate::metrics::Metrics;
 use crate::node::{Fed, Node};
 use crate::peers::Peers;
-use crate::roster::{Roster, RosterStore};
+use crate::roster::{Roster, RosterStore, Sweeps};
 
 pub use session::{Opening, SessionKey};
 
@@ -140,6 +140,8 @@ pub enum Control {
         batch: usize,
         done: oneshot::Sender<usize>,
     },
+    /// The node's lease had lapsed: others may have removed its records.
+    RewriteRosters,
     /// Close what is left now.
     CutOff,
 }
@@ -221,14 +223,17 @@ impl Shard {
             node: shared.id,
             shard: handle.ix,
             nodes: shared.nodes.clone(),
+            sweeps: Sweeps::default(),
         };
+        let listed = shared.apps.iter().map(|app| app.limits.participants_listed).collect();
+        let state = State { roster: Roster::new(listed), ..State::default() };
         Rc::new(Self {
             ix: handle.ix,
             shared,
             store,
             handle,
             all,
-            state: RefCell::default(),
+            state: RefCell::new(state),
             readers: Cell::new(0),
             timer_changed: Notify::new(),
         })
@@ -332,6 +337,12 @@ impl Shard {
                     self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
                 let _ = done.send(left);
             }
+            Control::RewriteRosters => self.turn(|state, _| {
+                let changes = state.roster.rewrite_all();
+                let tasks =
+                    changes.into_iter().map(|change| commands::Task::Roster { app: change.room.app, change });
+                state.tasks.extend(tasks);
+            }),
             Control::CutOff => {
                 self.turn(|state, shard| state.cut_off(shard));
             }
