@@ -11,7 +11,6 @@ use cluster::moving::MoveOwnerInput;
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
 use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant, Post};
-use domain::chat::{self, Draft, Head, Message};
 use domain::{Rejection, RoomId};
 use futures_util::future::join_all;
 use hub::{JoinOutcome, RoomKey, SocketIx};
@@ -25,12 +24,6 @@ use crate::app::App;
 use crate::clock::unix_ms;
 use crate::node::Unavailable;
 use crate::roster::Change;
-
-/// Positions lost in a row before the room's newest one is read.
-const CONFLICTS_PER_READ: u32 = 4;
-
-/// Rooms whose newest message position a shard remembers.
-const MAX_HEADS: usize = 16_384;
 
 /// Async work that a turn started.
 #[derive(Debug)]
@@ -380,7 +373,7 @@ const POST_RETRIES: u32 = 6;
 async fn post_message(shard: &Rc<Shard>, actor: &Actor, post: Post) -> Result<Outcome, Rejection> {
     let app = shard.shared.app(actor.app);
     let Post { draft, rooms, event, args, except_self } = post;
-    let message = append(shard, actor, draft).await?;
+    let message = super::chat::append(shard, actor.app, draft).await?;
     let args = args(&message);
     let emission = Emission { rooms, event, args, delivery: Delivery::Recoverable, except_self };
     let copies = prepare(app, actor, &emission);
@@ -422,79 +415,11 @@ fn copies<'a>(
     })
 }
 
-/// Stores a message under the next position of its room. Two nodes that want the same position: the store lets one have it.
-async fn append(shard: &Rc<Shard>, actor: &Actor, draft: Draft) -> Result<Message, Rejection> {
-    let app = shard.shared.app(actor.app);
-    let room = RoomKey::new(actor.app, draft.room.as_str());
-    let deadline = deadline(app);
-    let mut head = match shard.turn(|state, _| state.heads.get(&room).copied()) {
-        Some(head) => head,
-        None => read_head(shard, app, &draft.room).await?,
-    };
-    let mut conflicts = 0;
-    let outcome = loop {
-        let message = chat::decide(&head, &draft, &app.dialect.chat_limits(), unix_ms())?;
-        let payload = serde_json::to_vec(&message).expect("a message has string keys");
-        let subject = app.chat_subject(draft.room.as_str(), message.n);
-        match shard.shared.bus.append(Append::expecting(subject, 0, payload), deadline).await {
-            Ok(_) => {
-                chat::apply(&mut head, message.n);
-                break Ok(message);
-            }
-            Err(AppendError::Conflict { .. }) => {
-                // Mostly somebody took just this position; only who is far behind has to ask how far.
-                chat::apply(&mut head, message.n);
-                conflicts += 1;
-                if conflicts % CONFLICTS_PER_READ == 0 {
-                    match read_head(shard, app, &draft.room).await {
-                        Ok(newest) => chat::apply(&mut head, newest.last),
-                        Err(rejection) => break Err(rejection),
-                    }
-                }
-                // Others of this thread have come further meanwhile, or learn from this.
-                head = shard.turn(|state, _| state.remember_head(&room, head));
-            }
-            Err(error) => break Err(append_rejection(shard, app, &error)),
-        }
-    };
-    shard.turn(|state, _| state.remember_head(&room, head));
-    outcome
-}
-
-async fn read_head(shard: &Shard, app: &App, room: &RoomId) -> Result<Head, Rejection> {
-    let newest =
-        shard.shared.bus.get_last_matching(&app.chat, &app.chat_filter(room.as_str())).await.map_err(
-            |error| {
-                tracing::warn!(%error, app = app.name(), "a conversation could not be read");
-                Rejection::Unavailable
-            },
-        )?;
-    let message = newest.and_then(|stored| serde_json::from_slice::<Message>(&stored.payload).ok());
-    Ok(Head { last: message.map_or(0, |message| message.n) })
-}
-
-impl State {
-    /// Keeps the further of what was known and this.
-    fn remember_head(&mut self, room: &RoomKey, mut head: Head) -> Head {
-        if let Some(known) = self.heads.get_mut(room) {
-            chat::apply(&mut head, known.last);
-            *known = head;
-            return head;
-        }
-        if self.heads.len() >= MAX_HEADS {
-            // Only a hint: it is read again when needed.
-            self.heads.clear();
-        }
-        self.heads.insert(room.clone(), head);
-        head
-    }
-}
-
 fn deadline(app: &App) -> Instant {
     Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms)
 }
 
-fn append_rejection(shard: &Shard, app: &App, error: &AppendError) -> Rejection {
+pub(super) fn append_rejection(shard: &Shard, app: &App, error: &AppendError) -> Rejection {
     shard.shared.metrics.publish_failures.with_label_values(&["recoverable"]).inc();
     tracing::warn!(%error, app = app.name(), "an event was not stored");
     match error {

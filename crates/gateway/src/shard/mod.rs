@@ -5,6 +5,7 @@
 //! `reader` the task behind a WebSocket, `moving` the session move, `timers` the deadlines.
 
 mod actions;
+mod chat;
 mod commands;
 mod connect;
 mod deliver;
@@ -24,9 +25,8 @@ use bytes::Bytes;
 use cluster::forwarding::{Answer, Ask, ForwardKey};
 use cluster::moving::{MoveKey, MoveOwnerOutput, TakerOutput};
 use cluster::sid::{NodeId, SidKey};
-use domain::chat::Head;
 use engineio::{CloseReason, PollId};
-use hub::{Hub, RoomKey};
+use hub::Hub;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -203,8 +203,8 @@ pub(crate) struct State {
     tasks: Vec<commands::Task>,
     timers: timers::Timers,
     roster: Roster,
-    /// Newest known message position by room; a hint, the store decides.
-    heads: FxHashMap<RoomKey, Head>,
+    /// Rooms whose messages this thread stores.
+    chats: chat::Rooms,
     /// Joins of reserved sessions that wait for the taker.
     tickets: FxHashMap<u64, oneshot::Sender<()>>,
     /// Sessions that wait for a barrier in the feed.
