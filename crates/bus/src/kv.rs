@@ -1,7 +1,7 @@
 //! KV buckets, written raw: the stream `KV_<bucket>` with one message per key under `$KV.<bucket>.`.
 //!
 //! Writes are durable publishes with conditions and TTL headers, so they share the retries of [`Bus::append`]; deletes are
-//! markers that vanish by themselves. Watches are in [`watch`].
+//! markers that vanish by themselves. Watches are in `watch`.
 
 mod watch;
 

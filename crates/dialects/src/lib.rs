@@ -1,7 +1,7 @@
 //! One translator module per application: wire event to command, outcome to wire event. A dialect never serves: it is
 //! asked, answers with [`Action`]s, and the gateway carries them out in order.
 //!
-//! Start at [`Dialect`] for the questions and [`action`] for the answers. Adding an application: a module here, a
+//! Start at [`Dialect`] for the questions and [`Action`] for the answers. Adding an application: a module here, a
 //! variant of [`Dialect`], a name in the configuration.
 
 mod action;
