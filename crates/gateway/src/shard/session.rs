@@ -268,6 +268,39 @@ impl Table {
 }
 
 impl Session {
+    /// A session without sockets and links.
+    pub fn new(
+        key: SessionKey,
+        sid: Box<str>,
+        opening: Opening,
+        engine: engineio::Session,
+        io: Option<Connections>,
+    ) -> Self {
+        Self {
+            key,
+            sid,
+            app: opening.app,
+            engine,
+            io,
+            sockets: Vec::new(),
+            links: Vec::new(),
+            responders: Vec::new(),
+            inbox: VecDeque::new(),
+            released: VecDeque::new(),
+            busy: false,
+            paused: false,
+            ending: None,
+            held_answers: Vec::new(),
+            opening,
+            moving: Moving::No,
+            delivered_before: None,
+            scheduled: Millis::MAX,
+            next_serial: 0,
+            next_ws: 0,
+            closed: false,
+        }
+    }
+
     pub fn socket_by_serial(&mut self, serial: u32) -> Option<&mut Socket> {
         self.sockets.iter_mut().find(|socket| socket.serial == serial)
     }

@@ -7,7 +7,6 @@ use engineio::{CloseReason, Frame, Input, Message, Output, PollId, WsId};
 
 use super::session::{Entry, Moving, Opening, Responder, Session, SessionKey};
 use super::{Shard, State};
-use crate::clock::Millis;
 use crate::link::{self, Link, Pushed};
 
 /// Poll ids of forwarded requests are the shard's own; those of local requests come from the handlers and are below.
@@ -95,29 +94,7 @@ impl State {
         let io = (app.dialect.layer() == dialects::Layer::SocketIo)
             .then(|| socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms));
         self.sessions.name(&sid, key);
-        let session = Session {
-            key,
-            sid,
-            app: opening.app,
-            engine,
-            io,
-            sockets: Vec::new(),
-            links: Vec::new(),
-            responders: Vec::new(),
-            inbox: std::collections::VecDeque::new(),
-            released: std::collections::VecDeque::new(),
-            busy: false,
-            paused: false,
-            ending: None,
-            held_answers: Vec::new(),
-            opening,
-            moving: Moving::No,
-            delivered_before: None,
-            scheduled: Millis::MAX,
-            next_serial: 0,
-            next_ws: 0,
-            closed: false,
-        };
+        let session = Session::new(key, sid, opening, engine, io);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, "session opened");
         self.sessions.put(key, Entry::Live(Box::new(session)));

@@ -1,0 +1,208 @@
+//! The side that gives a session away: reserved it goes on as before, frozen it is packed and forgotten.
+
+use cluster::moving::{MoveKey, MoveOwnerInput, MoveOwnerOutput};
+use cluster::node_message::RefuseReason;
+use cluster::sid::log_name;
+use engineio::{CloseReason, Input};
+
+use super::{Barrier, Packed, PackedSocket, SocketRooms, encode};
+use crate::shard::commands::Task;
+use crate::shard::session::{Moving, Session, SessionKey, Socket};
+use crate::shard::{Shard, State, connect};
+
+impl State {
+    pub(in crate::shard) fn on_move_owner(&mut self, shard: &Shard, output: MoveOwnerOutput) {
+        match output {
+            MoveOwnerOutput::Reserve { key, sid } => self.reserve(shard, key, &sid),
+            MoveOwnerOutput::Release { key, sid } => self.release_reservation(shard, &key, &sid),
+            MoveOwnerOutput::ExtendDone { ticket, .. } => {
+                if let Some(join) = self.tickets.remove(&ticket) {
+                    // The session may have ended meanwhile.
+                    let _ = join.send(());
+                }
+            }
+            MoveOwnerOutput::Freeze { key, sid } => self.freeze(shard, key, &sid),
+            MoveOwnerOutput::HandedOver { key, .. } => {
+                self.farewells.remove(&key);
+                shard.shared.metrics.upgrades.with_label_values(&["moved_out"]).inc()
+            }
+            MoveOwnerOutput::CloseSession { key: moved, sid, reason } => {
+                self.tasks.extend(self.farewells.remove(&moved).into_iter().flatten());
+                tracing::warn!(session = log_name(&sid), %reason, "a session was lost in its move");
+                // Packed already, or still waiting for its barrier.
+                if let Some(key) = self.sessions.by_sid(&sid) {
+                    self.close(shard, key, CloseReason::MoveFailed);
+                }
+            }
+            MoveOwnerOutput::Send { .. } => {}
+        }
+    }
+
+    fn reserve(&mut self, shard: &Shard, key: MoveKey, sid: &str) {
+        let reply = |input| shard.shared.peers.move_owner(input);
+        let Some(session_key) = self.sessions.by_sid(sid) else {
+            return reply(MoveOwnerInput::Refused { key, reason: RefuseReason::UnknownSession });
+        };
+        let info = self.with_session(shard, session_key, |state, session| {
+            if session.move_key().is_some() {
+                return Err(RefuseReason::AlreadyReserved);
+            }
+            session.moving = Moving::Reserved { key: key.clone(), seen: Vec::new() };
+            let config = &shard.shared.app(session.app).engine;
+            session.engine.handle(config, shard.now(), Input::Reserve(crate::peers::token(&key)));
+            if session.engine.direct().is_some() || session.engine.is_closed() {
+                session.moving = Moving::No;
+                return Err(RefuseReason::NotUpgradable);
+            }
+            let rooms =
+                |socket: &Socket| state.hub.rooms_of(socket.ix).map(|key| key.room.to_string()).collect();
+            let all: Vec<SocketRooms> = session
+                .sockets
+                .iter()
+                .map(|socket| SocketRooms {
+                    id: socket.id.to_string(),
+                    rooms: rooms(socket),
+                    left: Vec::new(),
+                })
+                .collect();
+            Ok(encode(&all))
+        });
+        match info {
+            Some(Ok(info)) => reply(MoveOwnerInput::Reserved { key, info }),
+            Some(Err(reason)) => reply(MoveOwnerInput::Refused { key, reason }),
+            None => reply(MoveOwnerInput::Refused { key, reason: RefuseReason::UnknownSession }),
+        }
+    }
+
+    fn release_reservation(&mut self, shard: &Shard, key: &MoveKey, sid: &str) {
+        let Some(session_key) = self.sessions.by_sid(sid) else { return };
+        shard.shared.metrics.upgrades.with_label_values(&["abandoned"]).inc();
+        self.with_session(shard, session_key, |_, session| {
+            if session.move_key() == Some(key) {
+                session.moving = Moving::No;
+                let config = &shard.shared.app(session.app).engine;
+                session.engine.handle(config, shard.now(), Input::Release(crate::peers::token(key)));
+            }
+        });
+    }
+
+    /// The session machine ended the reservation: its deadline passed, or another upgrade superseded it.
+    pub(in crate::shard) fn reservation_lost(&mut self, shard: &Shard, session: &mut Session, token: u64) {
+        if session.move_key().is_some_and(|key| crate::peers::token(key) == token)
+            && let Moving::Reserved { key, .. } | Moving::Freezing { key, .. } =
+                std::mem::take(&mut session.moving)
+        {
+            shard.shared.peers.move_owner(MoveOwnerInput::Withdrawn { key });
+        }
+    }
+
+    fn freeze(&mut self, shard: &Shard, key: MoveKey, sid: &str) {
+        let session_key = self.sessions.by_sid(sid);
+        let begun = session_key.and_then(|session_key| {
+            self.with_session(shard, session_key, |_, session| match std::mem::take(&mut session.moving) {
+                Moving::Reserved { key: reserved, seen } if reserved == key => {
+                    // The client was in time; what is left to do here does not count against it.
+                    let config = &shard.shared.app(session.app).engine;
+                    session.engine.handle(config, shard.now(), Input::Reserve(crate::peers::token(&key)));
+                    session.moving = Moving::Freezing { key: key.clone(), seen, barrier: false };
+                    true
+                }
+                other => {
+                    session.moving = other;
+                    false
+                }
+            })
+        });
+        if begun != Some(true) {
+            shard.shared.peers.move_owner(MoveOwnerInput::Withdrawn { key });
+        }
+    }
+
+    /// Goes on with a freeze once no command is under way: a barrier through this shard's own feed.
+    pub(in crate::shard) fn try_freeze(&mut self, shard: &Shard, session: &mut Session) {
+        let idle = !session.busy && session.inbox.is_empty() && session.released.is_empty();
+        if let Moving::Freezing { barrier, .. } = &mut session.moving
+            && idle
+            && !*barrier
+        {
+            *barrier = true;
+            self.next_token += 1;
+            self.barriers.insert(self.next_token, Barrier::Freezing(session.key));
+            shard.shared.node.barrier(session.app, shard.ix, self.next_token);
+        }
+    }
+
+    /// The barrier came down the feed: everything up to `seq` is with the session, nothing after it.
+    pub(super) fn pass_freeze(&mut self, shard: &Shard, session_key: SessionKey, seq: Option<u64>) {
+        let packed = self.with_session(shard, session_key, |state, session| {
+            let Moving::Freezing { key, seen, .. } = &mut session.moving else { return None };
+            let (key, seen) = (key.clone(), std::mem::take(seen));
+            let config = &shard.shared.app(session.app).engine;
+            let frozen = seq.and_then(|seq| Some((seq, session.engine.freeze(config, shard.now())?)));
+            let Some((applied, engine)) = frozen else {
+                session.engine.handle(config, shard.now(), Input::Close(CloseReason::MoveFailed));
+                return None;
+            };
+            Some((key, state.pack(shard, session, engine, applied, seen)))
+        });
+        let Some(Some((key, packed))) = packed else { return };
+        shard.shared.peers.move_owner(MoveOwnerInput::Frozen { key, state: encode(&packed), tails: 0 });
+        self.drop_moved(shard, session_key);
+    }
+
+    fn pack(
+        &mut self,
+        shard: &Shard,
+        session: &mut Session,
+        engine: engineio::Frozen,
+        applied: u64,
+        seen: Vec<u128>,
+    ) -> Packed {
+        let app = shard.shared.app(session.app);
+        let farewells: Vec<Task> =
+            session.sockets.iter().flat_map(|socket| connect::farewells(shard, session, socket)).collect();
+        if let Some(key) = session.move_key() {
+            self.farewells.insert(key.clone(), farewells);
+        }
+        let mut sockets = Vec::new();
+        for socket in session.sockets.drain(..) {
+            for room in self.hub.remove(socket.ix) {
+                shard.shared.node.release(room, shard.ix);
+            }
+            shard.shared.metrics.sockets.with_label_values(&[app.name()]).dec();
+            if !socket.listed.is_empty() {
+                self.tasks.push(Task::RosterLater { app: session.app, rooms: socket.listed.clone() });
+            }
+            sockets.push(PackedSocket {
+                id: socket.id.into(),
+                nsp: socket.nsp,
+                identity: socket.identity.map(|identity| *identity),
+                memberships: socket.memberships,
+                listed: socket.listed,
+                stage: socket.stage,
+                accepted: socket.accepted,
+            });
+        }
+        let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
+        let headers = session.opening.headers.iter().flat_map(|headers| headers.iter());
+        Packed {
+            sid: session.sid.to_string(),
+            app: app.name().to_owned(),
+            engine,
+            io: session.io.take().map(|io| io.freeze(shard.now())),
+            sockets,
+            handshake: session.opening.handshake.take().map(|handshake| *handshake),
+            headers: headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect(),
+            peer: session.opening.peer,
+            applied,
+            seen,
+        }
+    }
+
+    /// What a packed session held here goes, without a word to anybody: it lives on elsewhere.
+    fn drop_moved(&mut self, shard: &Shard, key: SessionKey) {
+        let Some(mut session) = self.sessions.take(key) else { return };
+        self.forget(shard, &mut session);
+        self.sessions.remove(key, &session.sid);
+    }
+}
