@@ -175,9 +175,14 @@ impl Link {
     /// Ends the connection behind what is queued and these bytes. Later frames go nowhere.
     pub fn finish(self: &Rc<Self>, last: Bytes) {
         self.push(last);
+        self.end();
+        self.closing.notify_one();
+    }
+
+    /// Ends the writing side behind what is queued.
+    pub fn end(self: &Rc<Self>) {
         self.out.borrow_mut().finishing = true;
         flush(self);
-        self.closing.notify_one();
     }
 
     fn shut_down(&self) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cluster::forwarding::Ask;
 use cluster::sid::NodeId;
 use engineio::{Frame, Input, Text, WsId};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -170,6 +170,9 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
             }
         }
     }
+    // tungstenite's answer to a close of the client is still in its hands; then this side ends first, as RFC 6455 7.1.1 asks.
+    let _ = stream.flush().await;
+    link.end();
     drop(stream);
     let _ = tokio::time::timeout(CLOSE_WAIT, link.discard()).await;
     link.abandon();
