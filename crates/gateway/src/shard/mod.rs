@@ -1,8 +1,9 @@
 //! One core: its sessions, its part of the hub, and everything they do, on one thread without locks.
 //!
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
-//! its end. `session` is the state of one session, `turns` what happens to it, `actions` and `commands` what dialects ask for,
-//! `reader` the task behind a WebSocket, `moving` the session move, `timers` the deadlines.
+//! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
+//! `commands` what dialects ask for, `chat` the writers of conversations, `deliver` the hot path of a broadcast, `reader` the
+//! task behind a WebSocket, `moving` the session move, `timers` the deadlines.
 
 mod actions;
 mod chat;
