@@ -46,6 +46,10 @@ pub struct Envelope<'a> {
     /// Socket ids that are to be left out.
     #[serde(rename = "x", default, borrow, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<&'a str>,
+    /// The call whose room this is, as it is now (`domain::call::View`, encoded by `coordination`): for the node itself. With an
+    /// empty event name nothing goes to clients.
+    #[serde(rename = "c", default, borrow, skip_serializing_if = "Option::is_none")]
+    pub view: Option<&'a [u8]>,
 }
 
 /// Why bytes are no envelope.
@@ -121,6 +125,7 @@ mod tests {
             tail: br#"{"id":"a"}"#,
             attachments: vec![b"\x00\xff"],
             except: vec!["s1"],
+            view: Some(b"v"),
         }
     }
 

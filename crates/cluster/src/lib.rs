@@ -1,6 +1,7 @@
 //! What nodes say to each other: subject grammar, versioned envelopes, node messages, session ids, and the pure
 //! machines of forwarding, the session move and room recovery. No I/O, no clock, no randomness: those are arguments.
 
+pub mod coordination;
 pub mod envelope;
 pub mod forwarding;
 pub mod moving;

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use domain::call::{Act, Call, CallId};
 use domain::chat::{Draft, Message};
-use domain::{Rejection, RoomId};
+use domain::presence::{ChoiceChange, Presence};
+use domain::{Rejection, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,6 +134,44 @@ pub enum Command {
     Wait(u64),
     /// Settles when the message is stored under the next position of its room and on its way to everybody.
     Post(Box<Post>),
+    /// Asks the coordinator; settles when it has decided and all that follows is on its way to everybody. Afterwards the socket is
+    /// in the call's rooms if the call says that its device is in it. `call`: `None` for [`Act::Initiate`] alone, which is given
+    /// a new id.
+    Call {
+        call: Option<CallId>,
+        act: Act,
+    },
+    /// The user's calls that are not over.
+    OwnCalls,
+    /// The user's own status.
+    Choose(ChoiceChange),
+    /// What is to be seen of users, each with the id as the client wrote it, in this order; `watch`: changes from now on reach
+    /// the socket.
+    Presences {
+        users: Vec<(UserId, Value)>,
+        watch: Watch,
+    },
+    Unwatch(Vec<UserId>),
+}
+
+/// Whether who asks for a presence hears of its changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// The answer is given whether or not there is room for watching.
+    IfPossible,
+    /// Over the socket's limit the command is refused.
+    Required,
+}
+
+/// An event that the coordinator tells of, in one application's words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// One copy per socket, however many of the rooms it is in.
+    pub rooms: Vec<RoomId>,
+    pub event: Cow<'static, str>,
+    pub args: Out,
+    /// Ids of sockets that are left out.
+    pub except: Vec<Box<str>>,
 }
 
 /// A message to store, and the event that tells of it.
@@ -195,6 +235,12 @@ pub enum Outcome {
     Emitted,
     Waited,
     Posted(Box<Message>),
+    Call(Box<Call>),
+    /// Each with its users' calls in full.
+    Calls(Vec<Call>),
+    Presences(Vec<Presence>),
+    Chosen(Box<Presence>),
+    Unwatched,
 }
 
 /// Bare Engine.IO messages, in either direction.

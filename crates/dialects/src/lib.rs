@@ -11,13 +11,16 @@ mod telehealth;
 mod time;
 
 pub use action::{
-    Action, Actions, Command, Delivery, Emission, EngineAction, Join, Out, Outcome, Participant, Post,
-    Refusal, Then,
+    Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Out, Outcome,
+    Participant, Post, Refusal, Then, Watch,
 };
 pub use conformance::{Conformance, Profile};
 pub use payload::Inbound;
 pub use telehealth::Telehealth;
 
+use domain::call::{Call, CallSettings, Event, View};
+use domain::ice::IceServers;
+use domain::presence::{Presence, PresenceSettings};
 use domain::{ChatLimits, Identity};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -37,10 +40,20 @@ pub struct Socket<'a> {
     /// `None` only in applications without tokens.
     pub identity: Option<&'a Identity>,
     pub memberships: &'a [Membership],
+    /// The calls that this socket's device is in, each as of its last change that has reached this node.
+    pub calls: &'a [std::sync::Arc<View>],
     /// The handshake, kept only where [`Dialect::keeps_handshake`].
     pub handshake: Option<&'a Handshake>,
     /// What [`Action::Remember`] stored last; 0 at first.
     pub stage: u32,
+}
+
+/// What an application's calls and presence are built with.
+#[derive(Clone, Debug, Default)]
+pub struct Realtime {
+    pub calls: CallSettings,
+    pub presence: PresenceSettings,
+    pub ice: IceServers,
 }
 
 /// The request that opened the session.
@@ -165,6 +178,31 @@ impl Dialect {
         match self {
             Self::Telehealth(_) => Vec::new(),
             Self::Conformance(it) => it.engine_message(handshake, message),
+        }
+    }
+
+    /// A call changed: whom to tell what, in this order. `call` is as it is after the events. Runs at the coordinator.
+    pub fn call_changed(&self, call: &Call, events: &[Event], now_ms: u64) -> Vec<Announcement> {
+        match self {
+            Self::Telehealth(it) => it.call_changed(call, events, now_ms),
+            Self::Conformance(_) => Vec::new(),
+        }
+    }
+
+    /// A user's presence changed. Runs at the coordinator. The rooms are those of `presence.told`, of the watchers and of the
+    /// user.
+    pub fn presence_changed(&self, presence: &Presence) -> Vec<Announcement> {
+        match self {
+            Self::Telehealth(it) => it.presence_changed(presence),
+            Self::Conformance(_) => Vec::new(),
+        }
+    }
+
+    /// The settings of calls; `None`: the application has none, nor presence.
+    pub fn realtime(&self) -> Option<&Realtime> {
+        match self {
+            Self::Telehealth(it) => Some(it.realtime()),
+            Self::Conformance(_) => None,
         }
     }
 

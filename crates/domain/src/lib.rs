@@ -1,7 +1,11 @@
-//! The one domain behind every application: ids, identities, rights, chat, rejections. Pure values; `now` is an argument.
+//! The one domain behind every application: ids, identities, rights, chat, calls, presence, rejections. Pure values; `now` is an
+//! argument.
 
+pub mod call;
 pub mod chat;
+pub mod ice;
 mod identity;
+pub mod presence;
 mod rejection;
 mod rights;
 mod room;

@@ -15,6 +15,8 @@ pub enum Rejection {
     OverLimit { what: &'static str, limit: u64, setting: &'static str },
     #[error("Unknown event")]
     UnknownEvent,
+    #[error(transparent)]
+    Call(#[from] crate::call::Refusal),
     /// The bus did not confirm in time. The command may be repeated.
     #[error("Service unavailable, try again")]
     Unavailable,
@@ -30,6 +32,7 @@ impl Rejection {
             Self::InvalidPayload { .. } => "invalid_payload",
             Self::OverLimit { .. } => "over_limit",
             Self::UnknownEvent => "unknown_event",
+            Self::Call(refusal) => refusal.code(),
             Self::Unavailable => "unavailable",
         }
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bus::StreamSpec;
 use cluster::subject;
-use dialects::{Conformance, Dialect, Profile, Telehealth};
+use dialects::{Conformance, Dialect, Profile, Realtime, Telehealth};
 use domain::ChatLimits;
+use domain::ice::IceServers;
 
 use crate::auth::Verifier;
 use crate::config::{
@@ -124,13 +125,21 @@ impl App {
     }
 }
 
+/// What calls and presence are built with.
+fn realtime(config: &AppConfig) -> Realtime {
+    Realtime { calls: config.calls.clone(), presence: config.presence.clone(), ice: IceServers::default() }
+}
+
 fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<domain::RightsError>> {
     let chat =
         ChatLimits { max_message_chars: limits.message_chars, max_attachments: limits.message_attachments };
     Ok(match config.dialect {
-        DialectName::Telehealth => {
-            Dialect::Telehealth(Telehealth::new(&config.namespace, config.rights.clone(), chat)?)
-        }
+        DialectName::Telehealth => Dialect::Telehealth(Telehealth::new(
+            &config.namespace,
+            config.rights.clone(),
+            chat,
+            realtime(config),
+        )?),
         DialectName::Conformance => Dialect::Conformance(Conformance::new(match config.profile {
             Some(ConformanceProfile::Engineio) => Profile::Engineio,
             Some(ConformanceProfile::EngineClient) => Profile::EngineClient,

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use domain::call::CallSettings;
+use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +90,8 @@ pub struct AppConfig {
     pub on_token_expiry: OnTokenExpiry,
     pub limits: LimitOverrides,
     pub retention: Retention,
+    pub calls: CallSettings,
+    pub presence: PresenceSettings,
     /// Rights to rooms, what no rule grants is refused; empty: the dialect's defaults.
     pub rights: Vec<Rule>,
     /// Which suite the `conformance` dialect serves.
@@ -108,6 +112,8 @@ impl Default for AppConfig {
             on_token_expiry: OnTokenExpiry::Close,
             limits: LimitOverrides::default(),
             retention: Retention::default(),
+            calls: CallSettings::default(),
+            presence: PresenceSettings::default(),
             rights: Vec::new(),
             profile: None,
         }

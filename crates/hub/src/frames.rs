@@ -111,6 +111,7 @@ mod tests {
             tail,
             attachments: vec![],
             except: vec![],
+            view: None,
         }
     }
 

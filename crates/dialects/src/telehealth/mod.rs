@@ -7,11 +7,14 @@ mod rooms;
 
 use std::borrow::Cow;
 
+use domain::call::{Call, Event};
+use domain::presence::Presence;
 use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, RoomId, Rule};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Action, Actions, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Refusal, Socket, TokenFailure,
+    Action, Actions, Announcement, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Realtime,
+    Refusal, Socket, TokenFailure,
 };
 use rooms::Room;
 
@@ -21,13 +24,19 @@ pub struct Telehealth {
     namespace: Box<str>,
     rights: Rights,
     limits: ChatLimits,
+    realtime: Realtime,
 }
 
 impl Telehealth {
     /// `rules`: rights to `visit:*`, `call:*` and `topic:*` rooms; empty: the defaults of [`Telehealth::default_rules`].
-    pub fn new(namespace: &str, rules: Vec<Rule>, limits: ChatLimits) -> Result<Self, Vec<RightsError>> {
+    pub fn new(
+        namespace: &str,
+        rules: Vec<Rule>,
+        limits: ChatLimits,
+        realtime: Realtime,
+    ) -> Result<Self, Vec<RightsError>> {
         let rules = if rules.is_empty() { Self::default_rules() } else { rules };
-        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits })
+        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits, realtime })
     }
 
     /// Visits and calls by the claim `visits`, topics for everyone who is authenticated.
@@ -44,6 +53,18 @@ impl Telehealth {
 
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
         *self.namespace == *namespace
+    }
+
+    pub(crate) fn realtime(&self) -> &Realtime {
+        &self.realtime
+    }
+
+    pub(crate) fn call_changed(&self, _call: &Call, _events: &[Event], _now_ms: u64) -> Vec<Announcement> {
+        Vec::new()
+    }
+
+    pub(crate) fn presence_changed(&self, _presence: &Presence) -> Vec<Announcement> {
+        Vec::new()
     }
 
     pub(crate) fn chat_limits(&self) -> ChatLimits {

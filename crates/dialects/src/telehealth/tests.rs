@@ -9,7 +9,7 @@ use super::Telehealth;
 use crate::{Action, Command, Delivery, Inbound, Membership, Outcome, Socket, TokenFailure};
 
 fn dialect() -> Telehealth {
-    Telehealth::new("/", vec![], ChatLimits::default()).unwrap()
+    Telehealth::new("/", vec![], ChatLimits::default(), crate::Realtime::default()).unwrap()
 }
 
 fn ann() -> Identity {
@@ -25,7 +25,15 @@ fn ann() -> Identity {
 }
 
 fn socket<'a>(identity: &'a Identity, memberships: &'a [Membership]) -> Socket<'a> {
-    Socket { id: "s1", namespace: "/", identity: Some(identity), memberships, handshake: None, stage: 0 }
+    Socket {
+        id: "s1",
+        namespace: "/",
+        identity: Some(identity),
+        memberships,
+        calls: &[],
+        handshake: None,
+        stage: 0,
+    }
 }
 
 fn say(memberships: &[Membership], name: &str, payload: Value, wants_ack: bool) -> Vec<Action> {

@@ -89,6 +89,7 @@ impl World {
                 tail: b"1",
                 attachments: Vec::new(),
                 except: Vec::new(),
+                view: None,
             };
             let subject =
                 RoomSubjects::new("t", room).event(slot_of(unix_ms()), &format!("{:08}", self.stored));

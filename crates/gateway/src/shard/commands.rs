@@ -119,6 +119,11 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(Outcome::Waited)
         }
+        Command::Call { .. }
+        | Command::OwnCalls
+        | Command::Choose(_)
+        | Command::Presences { .. }
+        | Command::Unwatch(_) => Err(Rejection::Unavailable),
     }
 }
 
@@ -408,6 +413,7 @@ fn copies<'a>(
         tail: &emission.args.tail,
         attachments: emission.args.attachments.iter().map(|bytes| &bytes[..]).collect(),
         except: if emission.except_self { vec![&*actor.socket] } else { Vec::new() },
+        view: None,
     };
     emission.rooms.iter().enumerate().map(move |(at, room)| {
         envelope.at = u16::try_from(at).unwrap_or(u16::MAX);

@@ -82,6 +82,7 @@ impl State {
             ix,
             identity: identity.map(Box::new),
             memberships: Vec::new(),
+            calls: Vec::new(),
             listed: Vec::new(),
             stage: 0,
             accepted: false,

@@ -142,6 +142,8 @@ pub struct Socket {
     pub ix: SocketIx,
     pub identity: Option<Box<Identity>>,
     pub memberships: Vec<Membership>,
+    /// The calls its device is in.
+    pub calls: Vec<Arc<domain::call::View>>,
     /// Rooms in which others see it.
     pub listed: Vec<(Box<str>, Participant)>,
     pub stage: u32,
@@ -336,6 +338,7 @@ impl Socket {
             namespace: self.nsp.as_str(),
             identity: self.identity.as_deref(),
             memberships: &self.memberships,
+            calls: &self.calls,
             handshake,
             stage: self.stage,
         }

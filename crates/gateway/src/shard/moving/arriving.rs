@@ -350,6 +350,7 @@ impl State {
             ix,
             identity: packed.identity.map(Box::new),
             memberships: packed.memberships,
+            calls: Vec::new(),
             listed: packed.listed,
             stage: packed.stage,
             accepted: packed.accepted,
