@@ -5,6 +5,7 @@
 //! variant of [`Dialect`], a name in the configuration.
 
 mod action;
+mod calling;
 mod conformance;
 mod payload;
 mod telehealth;
