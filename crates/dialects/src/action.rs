@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domain::call::{Act, Call, CallId};
 use domain::chat::{Draft, Message};
 use domain::presence::{ChoiceChange, Presence};
-use domain::{Rejection, RoomId, UserId};
+use domain::{Identity, Rejection, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -152,6 +152,20 @@ pub enum Command {
         watch: Watch,
     },
     Unwatch(Vec<UserId>),
+    /// Checks a further token of the same user; from then on the socket speaks, and expires, by it.
+    Verify {
+        token: Token,
+    },
+}
+
+/// A token as it came, kept out of logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// Whether who asks for a presence hears of its changes.
@@ -241,6 +255,7 @@ pub enum Outcome {
     Presences(Vec<Presence>),
     Chosen(Box<Presence>),
     Unwatched,
+    Verified(Box<Identity>),
 }
 
 /// Bare Engine.IO messages, in either direction.

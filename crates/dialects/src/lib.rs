@@ -13,7 +13,7 @@ mod time;
 
 pub use action::{
     Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Out, Outcome,
-    Participant, Post, Refusal, Then, Watch,
+    Participant, Post, Refusal, Then, Token, Watch,
 };
 pub use conformance::{Conformance, Profile};
 pub use payload::Inbound;

@@ -15,6 +15,9 @@ pub enum Rejection {
     OverLimit { what: &'static str, limit: u64, setting: &'static str },
     #[error("Unknown event")]
     UnknownEvent,
+    /// A token of a live connection that proves nothing, or proves to be somebody else's.
+    #[error("Authentication failed")]
+    InvalidToken,
     #[error(transparent)]
     Call(#[from] crate::call::Refusal),
     /// The bus did not confirm in time. The command may be repeated.
@@ -32,6 +35,7 @@ impl Rejection {
             Self::InvalidPayload { .. } => "invalid_payload",
             Self::OverLimit { .. } => "over_limit",
             Self::UnknownEvent => "unknown_event",
+            Self::InvalidToken => "invalid_token",
             Self::Call(refusal) => refusal.code(),
             Self::Unavailable => "unavailable",
         }

@@ -119,12 +119,34 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(Outcome::Waited)
         }
+        Command::Verify { token } => verify(shard, actor, &token.0),
         Command::Call { .. }
         | Command::OwnCalls
         | Command::Choose(_)
         | Command::Presences { .. }
         | Command::Unwatch(_) => Err(Rejection::Unavailable),
     }
+}
+
+/// A live connection shows a new token: only one of the same user is taken.
+fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Outcome, Rejection> {
+    let verifier = shard.shared.app(actor.app).verifier.as_ref().ok_or(Rejection::InvalidToken)?;
+    let identity = verifier.verify(token, unix_ms() / 1000).map_err(|error| {
+        tracing::info!(app = shard.shared.app(actor.app).name(), %error, "a further token was refused");
+        Rejection::InvalidToken
+    })?;
+    shard.turn(|state, shard| {
+        let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else {
+            return Err(Rejection::Unavailable);
+        };
+        let socket = session.socket_by_serial(actor.serial).ok_or(Rejection::Unavailable)?;
+        if socket.identity.as_ref().is_none_or(|before| before.user != identity.user) {
+            return Err(Rejection::InvalidToken);
+        }
+        socket.expires = super::connect::expiry(shard, actor.app, Some(&identity));
+        socket.identity = Some(Box::new(identity.clone()));
+        Ok(Outcome::Verified(Box::new(identity)))
+    })
 }
 
 /// Members first, then interest: nothing that is published from here on can pass the socket by.
