@@ -12,7 +12,7 @@ pub enum Event {
     /// The call came to be; its seats are those of the offer.
     Initiated {
         by: super::Actor,
-        offer: super::Offer,
+        offer: Box<super::Offer>,
         at_ms: u64,
         ring_until_ms: u64,
     },
@@ -59,6 +59,7 @@ pub enum Event {
     Rejoined {
         user: UserId,
         device: DeviceId,
+        at_ms: u64,
     },
     /// A conference's participant is gone. `lost`: its connection did not come back in time.
     Left {
@@ -74,6 +75,10 @@ pub enum Event {
         user: UserId,
         device: DeviceId,
         act: MediaAct,
+    },
+    /// So many of the oldest annotations are not kept any more; nobody is told.
+    AnnotationsDropped {
+        oldest: usize,
     },
     /// A share, or a control, ended because its owner left; `payload` of what the others are told is empty.
     ShareEnded {
@@ -100,6 +105,7 @@ impl Event {
             (Self::Media { .. }, act) => matches!(act, Act::Media(_)),
             (Self::Initiated { .. } | Self::Busy { .. }, act) => matches!(act, Act::Initiate(_)),
             (Self::Lost { .. }, act) => matches!(act, Act::Devices { .. }),
+            (Self::AnnotationsDropped { .. }, act) => matches!(act, Act::Media(_)),
             _ => true,
         }
     }

@@ -4,6 +4,7 @@
 //! Start at [`Call`] and [`Act`]. What a user may have at once is kept in [`UserCalls`], committed with the call.
 
 mod act;
+mod apply;
 mod decide;
 mod event;
 mod media;
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use act::{Act, Actor, Command, CommandId, Invite, MediaAct, MediaChange, Offer};
-pub use decide::{Decision, World, apply, concerned, decide, glare};
+pub use apply::apply;
+pub use decide::{Decision, World, concerned, decide, glare};
 pub use event::Event;
 pub use media::{Annotation, Control, MediaState, Mute, Share, Stream};
 pub use refusal::{Limit, Refusal};
@@ -198,12 +200,12 @@ pub struct Seat {
 pub enum Leg {
     /// Invited: the user's devices ring.
     Ringing,
-    /// In the call with one device. The caller is joined from the start.
+    /// In the call with one device, since then. The caller is joined from the start.
     Joined {
         device: DeviceId,
         since_ms: u64,
     },
-    /// The device's connection is lost; the seat is kept until then.
+    /// The device's connection is lost; the seat is kept until then. `since_ms`: when it had joined.
     Lost {
         device: DeviceId,
         since_ms: u64,
