@@ -42,7 +42,7 @@ impl Default for CallSettings {
             annotations: 500,
             annotations_bytes: 128 * 1024,
             annotation_bytes: 16 * 1024,
-            kept_ms: 3_600_000,
+            kept_ms: 300_000,
         }
     }
 }

@@ -1,0 +1,18 @@
+//! The coordinator: presence and calls as authoritative state in JetStream KV, kept by replicas that have no state of their own.
+//!
+//! [`plan`] is the pure heart: what to load, what to commit, whom to tell. Everything else carries that out: `desk` answers
+//! requests, `followers` work off what changed (records to announce, timers that fired, device records to fold), `sweep` clears up after
+//! nodes that died. Start at [`Coordinator::start`].
+
+mod clock;
+mod coordinator;
+mod desk;
+mod followers;
+mod metrics;
+pub mod plan;
+mod store;
+mod sweep;
+mod teller;
+mod timers;
+
+pub use coordinator::{Coordinator, Deps, RunningCoordinator, StartError};

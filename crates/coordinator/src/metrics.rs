@@ -1,0 +1,144 @@
+//! The coordinator's metrics. Labels are closed sets: applications, kinds, states; never users or calls.
+
+use std::time::Duration;
+
+use cluster::coordination::Reply;
+use domain::call::Event;
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use crate::plan::{Done, Of};
+
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub requests: HistogramVec,
+    pub conflicts: IntCounterVec,
+    pub calls: IntCounterVec,
+    pub calls_ended: IntCounterVec,
+    pub ring_seconds: HistogramVec,
+    pub presence_changes: IntCounterVec,
+    pub lease_expiries: IntCounter,
+    pub swept_records: IntCounter,
+    /// Set by the replica of rank 0 only.
+    pub calls_now: IntGaugeVec,
+    pub dropped_requests: IntCounter,
+}
+
+impl Metrics {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let histogram = |name: &str, help: &str, labels: &[&str], buckets: Vec<f64>| {
+            let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let plain = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let latency = vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 4.0];
+        let ring = vec![1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
+        let calls_now = IntGaugeVec::new(
+            Opts::new("trunkline_calls", "Calls that are not over, by state (told by one replica)"),
+            &["app", "state"],
+        )?;
+        registry.register(Box::new(calls_now.clone()))?;
+        Ok(Self {
+            requests: histogram(
+                "trunkline_coordinator_request_seconds",
+                "From a command's arrival to its reply, by command and result",
+                &["app", "command", "result"],
+                latency,
+            )?,
+            conflicts: counter(
+                "trunkline_coordinator_conflicts_total",
+                "Decisions made anew because a record had changed meanwhile",
+                &["app"],
+            )?,
+            calls: counter(
+                "trunkline_call_changes_total",
+                "Calls that came into a state",
+                &["app", "state"],
+            )?,
+            calls_ended: counter(
+                "trunkline_calls_ended_total",
+                "Calls that ended, by outcome",
+                &["app", "state", "reason"],
+            )?,
+            ring_seconds: histogram(
+                "trunkline_call_ring_seconds",
+                "From a call's beginning to its answer or end without one",
+                &["app"],
+                ring,
+            )?,
+            presence_changes: counter(
+                "trunkline_presence_changes_total",
+                "Visible changes of users' presence",
+                &["app", "status"],
+            )?,
+            lease_expiries: plain(
+                "trunkline_lease_expiries_total",
+                "Leases of gateways that ran out, as seen by this replica",
+            )?,
+            swept_records: plain(
+                "trunkline_swept_records_total",
+                "Records of dead gateways that this replica removed",
+            )?,
+            calls_now,
+            dropped_requests: plain(
+                "trunkline_coordinator_dropped_requests_total",
+                "Requests not served because too many were under way; who asked repeats them",
+            )?,
+        })
+    }
+
+    pub fn answered(&self, app: &str, command: &str, reply: &Reply, took: Duration) {
+        let result = match reply {
+            Reply::Call(_) | Reply::Presence(_) => "ok",
+            Reply::Refused(refusal) => refusal.code(),
+            Reply::Unavailable => "unavailable",
+            Reply::Malformed => "malformed",
+        };
+        self.requests.with_label_values(&[app, command, result]).observe(took.as_secs_f64());
+    }
+
+    /// A commit was stored by this replica.
+    pub fn committed(&self, app: &str, done: &Done) {
+        for event in &done.events {
+            self.happened(app, event, done);
+        }
+        let presence = done.tell.last().filter(|tell| matches!(tell.of, Of::Presence(_)));
+        if let (Some(_), Reply::Presence(presence)) = (presence, &done.reply) {
+            self.presence_changes.with_label_values(&[app, presence.status.name()]).inc();
+        }
+    }
+
+    fn happened(&self, app: &str, event: &Event, done: &Done) {
+        let Reply::Call(call) = &done.reply else { return };
+        let ring = |until_ms: u64| {
+            let seconds = until_ms.saturating_sub(call.created_ms) as f64 / 1000.0;
+            self.ring_seconds.with_label_values(&[app]).observe(seconds);
+        };
+        match event {
+            Event::Initiated { .. } | Event::Rang | Event::Progressed => {
+                self.calls.with_label_values(&[app, call.status.name()]).inc();
+            }
+            Event::Accepted { at_ms, .. } => {
+                self.calls.with_label_values(&[app, "accepted"]).inc();
+                ring(*at_ms);
+            }
+            Event::Ended { status, reason, at_ms, .. } => {
+                self.calls.with_label_values(&[app, status.name()]).inc();
+                self.calls_ended.with_label_values(&[app, status.name(), reason.name()]).inc();
+                if call.accepted_ms.is_none() {
+                    ring(*at_ms);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Commands for calls.
+
+use cluster::coordination::{Reply, encode};
+use domain::UserId;
+use domain::call::{self, Act, Call, CallId, Command, Decision, Event, Refusal, UserCalls, View, World};
+
+use super::{App, CallRecord, Commit, Done, Entry, Key, Known, Of, Step, Tell, Told, Write};
+
+/// The next step of a command.
+pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
+    let Some(entry) = known.calls.get(&command.call) else {
+        return Step::Load(vec![Key::Call(command.call.clone())]);
+    };
+    let record = entry.value.as_ref();
+    let missing = known.missing(needed(record.map(|record| &record.call), command));
+    if !missing.is_empty() {
+        return Step::Load(missing);
+    }
+    let between = if record.is_none() { between(command, known) } else { Vec::new() };
+    let missing = known.missing(between.iter().cloned().map(Key::Call));
+    if !missing.is_empty() {
+        return Step::Load(missing);
+    }
+    if let Some(decision) = between.iter().find_map(|call| done_before(command, call, known)) {
+        // The first attempt answered a call in the other direction.
+        return Step::Done(Box::new(repeated(known, decision)));
+    }
+    let world = world(record, command, known);
+    if record.is_none()
+        && let Some(other) = call::glare(&world, command)
+    {
+        let answer = Command { call: other, act: Act::Answer { glare: true }, ..command.clone() };
+        return plan_glare(app, &answer, known, now_ms);
+    }
+    conclude(app, command, known, &world, now_ms)
+}
+
+/// For a new call of two: the actor's calls with the same other one.
+fn between(command: &Command, known: &Known) -> Vec<CallId> {
+    let (Act::Initiate(offer), Some(actor)) = (&command.act, &command.actor) else { return Vec::new() };
+    let [invite] = &offer.invited[..] else { return Vec::new() };
+    let calls = known.users.get(&actor.who.user).and_then(|entry| entry.value.as_ref());
+    let with = |entry: &&call::UserCall| entry.peer.as_ref() == Some(&invite.who.user);
+    calls.iter().flat_map(|calls| &calls.calls).filter(with).map(|entry| entry.call.clone()).collect()
+}
+
+fn done_before(command: &Command, call: &CallId, known: &Known) -> Option<Decision> {
+    let record = known.calls.get(call)?.value.as_ref()?;
+    let done = record.call.done.contains(&command.id);
+    done.then(|| Decision { call: record.call.clone(), users: Default::default(), events: Vec::new() })
+}
+
+/// The call in the other direction is answered. If it cannot be, one of the records was read before it changed.
+fn plan_glare(app: &App, answer: &Command, known: &Known, now_ms: u64) -> Step {
+    match plan(app, answer, known, now_ms) {
+        Step::Done(done) if matches!(done.reply, Reply::Refused(Refusal::OverLimit { .. })) => {
+            Step::Done(done)
+        }
+        Step::Done(done) if matches!(done.reply, Reply::Refused(_)) => Step::Reload,
+        step => step,
+    }
+}
+
+fn conclude(app: &App, command: &Command, known: &Known, world: &World, now_ms: u64) -> Step {
+    let settings = &app.dialect.realtime().expect("commands come from applications that have calls").calls;
+    let done = match call::decide(world, command, settings, now_ms) {
+        Ok(decision) if !decision.events.is_empty() => {
+            return Step::Commit(Box::new(commit(app, command, known, decision, now_ms)));
+        }
+        Ok(decision) => repeated(known, decision),
+        Err(refusal) => Done::reply(Reply::Refused(refusal)),
+    };
+    if known.fresh { Step::Done(Box::new(done)) } else { Step::Reload }
+}
+
+/// Nothing changes; what was committed before may not have been told yet.
+fn repeated(known: &Known, decision: Decision) -> Done {
+    let told = known.calls.get(&decision.call.id).and_then(|entry| entry.value.as_ref());
+    let tell = told.map(|record| tell(record)).unwrap_or_default();
+    Done { tell, ..Done::reply(Reply::Call(Box::new(decision.call))) }
+}
+
+fn tell(record: &CallRecord) -> Vec<Tell> {
+    let of = Of::Call(record.call.id.clone());
+    record.told.iter().map(|told| Tell { of: of.clone(), told: told.clone() }).collect()
+}
+
+fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_ms: u64) -> Commit {
+    let Decision { call, users, events } = decision;
+    let before = known.calls.get(&call.id);
+    let previous = before.and_then(|entry| entry.value.as_ref());
+    let news = Told {
+        rev: call.rev,
+        at_ms: now_ms,
+        view: encode(&View::of(&call)).into(),
+        announcements: app.dialect.call_changed(&call, &events, now_ms),
+    };
+    let record = CallRecord::next(previous, call, news);
+    let call = &record.call;
+    let deadline = call.next_deadline_ms();
+    let moved = deadline != previous.and_then(|record| record.call.next_deadline_ms());
+    // A fired timer is used up: what is still due needs a new one.
+    let used = matches!(command.act, Act::Tick { .. });
+    let timer = deadline.filter(|_| moved || used).map(|at_ms| (call.id.clone(), at_ms));
+    let mut writes = vec![Write {
+        key: Key::Call(call.id.clone()),
+        value: Some(encode(&record).into()),
+        expect: before.map_or(0, |entry| entry.rev),
+        ttl_ms: call.status.is_over().then(|| kept_ms(app)),
+    }];
+    writes.extend(users.into_iter().map(|(user, calls)| write_user(known, user, &calls)));
+    let reply = Reply::Call(Box::new(call.clone()));
+    let done = Done { reply, tell: tell(&record), events, committed: false };
+    Commit { writes, timer, done }
+}
+
+fn kept_ms(app: &App) -> u64 {
+    app.dialect.realtime().map_or(0, |realtime| realtime.calls.kept_ms)
+}
+
+fn write_user(known: &Known, user: UserId, calls: &UserCalls) -> Write {
+    Write {
+        expect: known.users.get(&user).map_or(0, |entry| entry.rev),
+        value: (!calls.is_empty()).then(|| encode(calls).into()),
+        key: Key::UserCalls(user),
+        ttl_ms: None,
+    }
+}
+
+fn needed(call: Option<&Call>, command: &Command) -> Vec<Key> {
+    let mut keys: Vec<Key> = call::concerned(call, command).into_iter().map(Key::UserCalls).collect();
+    if let (None, Act::Initiate(offer)) = (call, &command.act) {
+        for invite in &offer.invited {
+            keys.push(Key::Presence(invite.who.user.clone()));
+            keys.push(Key::Devices(invite.who.user.clone()));
+        }
+    }
+    keys
+}
+
+fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World {
+    let concerned = call::concerned(record.map(|record| &record.call), command);
+    let users = concerned.into_iter().filter_map(|user| {
+        let calls = known.users.get(&user)?.value.clone().unwrap_or_default();
+        Some((user, calls))
+    });
+    let chose_busy = |entry: &Entry<domain::presence::Presence>| {
+        let status = entry.value.as_ref().and_then(|presence| presence.choice.status);
+        status == Some(domain::presence::Status::Busy)
+    };
+    let devices =
+        |records: &Vec<domain::presence::DeviceRecord>| records.iter().any(|r| !r.devices.is_empty());
+    World {
+        call: record.map(|record| record.call.clone()),
+        users: users.collect(),
+        do_not_disturb: chosen(&known.presences, chose_busy),
+        connected: chosen(&known.devices, devices),
+    }
+}
+
+fn chosen<T>(
+    of: &std::collections::BTreeMap<UserId, T>,
+    is: impl Fn(&T) -> bool,
+) -> std::collections::BTreeSet<UserId> {
+    of.iter().filter(|(_, value)| is(value)).map(|(user, _)| user.clone()).collect()
+}
+
+/// Whether an event ends a ring, a leg or a call; for metrics.
+pub fn outcome(events: &[Event]) -> Option<(call::Status, call::EndReason)> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Ended { status, reason, .. } => Some((*status, *reason)),
+        _ => None,
+    })
+}

@@ -1,0 +1,240 @@
+//! The two buckets of an application: what a plan asks to load and to commit.
+
+use std::time::{Duration, Instant};
+
+use bus::kv::{kv_append, kv_delete_append, subject_of};
+use bus::{Append, AppendError, Bus, KvEntry, ReadError};
+use bytes::Bytes;
+use cluster::coordination::{
+    call_key, calls_bucket, decode, devices_filter, presence_bucket, presence_key, user_calls_key,
+};
+use domain::UserId;
+use domain::presence::DeviceRecord;
+use futures_util::future::try_join_all;
+use serde::de::DeserializeOwned;
+
+use crate::plan::{Commit, Entry, Key, Known, Write};
+use crate::timers;
+
+/// A listing that does not show the change it was made for comes from a replica that lags: asked again this often, with this pause.
+const LAGGING_TRIES: usize = 50;
+const LAGGING_PAUSE: Duration = Duration::from_millis(20);
+
+/// Nothing could be read or written in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// Why a commit was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// A key has changed since it was read; or this very commit was stored, and its answer lost.
+    Conflict,
+    /// Perhaps stored, perhaps not.
+    Unavailable,
+}
+
+/// A change that a listing of device records must show.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    pub key: String,
+    pub seq: u64,
+    pub deleted: bool,
+}
+
+/// The buckets of one application.
+#[derive(Clone, Debug)]
+pub struct Store {
+    bus: Bus,
+    app: String,
+    calls: String,
+    presence: String,
+    /// One replica: every read sees every acked write.
+    single: bool,
+}
+
+impl Store {
+    pub fn new(bus: Bus, app: &str, single: bool) -> Self {
+        Self { bus, app: app.to_owned(), calls: calls_bucket(app), presence: presence_bucket(app), single }
+    }
+
+    /// What a command begins with.
+    pub fn nothing_known(&self) -> Known {
+        Known { fresh: self.single, ..Known::default() }
+    }
+
+    /// Reads `keys` into `known`, at the leader where `known` is to be fresh.
+    pub async fn load(
+        &self,
+        known: &mut Known,
+        keys: Vec<Key>,
+        trigger: Option<&Trigger>,
+    ) -> Result<(), Unavailable> {
+        let at_leader = known.fresh && !self.single;
+        let reads = keys.iter().filter(|key| !matches!(key, Key::Devices(_)));
+        let entries = if at_leader {
+            try_join_all(reads.map(|key| self.read_at_leader(key))).await?
+        } else {
+            self.read_any(reads.cloned().collect()).await?
+        };
+        for (key, entry) in entries {
+            self.remember(known, &key, entry)?;
+        }
+        for key in keys {
+            if let Key::Devices(user) = key {
+                let records = self.devices(&user, trigger).await?;
+                known.devices.insert(user, records);
+            }
+        }
+        Ok(())
+    }
+
+    /// All or nothing. A single write needs no batch.
+    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<(), NotStored> {
+        let mut messages: Vec<Append> = commit.writes.iter().map(|write| self.message(write)).collect();
+        let timer = commit.timer.as_ref();
+        messages.extend(timer.map(|(call, at_ms)| timers::schedule(&self.app, call, *at_ms)));
+        let stored = if messages.len() == 1 {
+            self.bus.append(messages.remove(0), deadline).await
+        } else {
+            self.bus.append_batch(messages, deadline).await
+        };
+        match stored {
+            Ok(_) => Ok(()),
+            Err(AppendError::Conflict { .. }) => Err(NotStored::Conflict),
+            Err(error) => {
+                tracing::warn!(%error, app = self.app, "a decision was not stored");
+                Err(NotStored::Unavailable)
+            }
+        }
+    }
+
+    fn message(&self, write: &Write) -> Append {
+        let (bucket, key) = self.place(&write.key);
+        match &write.value {
+            Some(value) => {
+                let ttl = write.ttl_ms.map(Duration::from_millis);
+                kv_append(bucket, &key, value.clone(), ttl, Some(write.expect))
+            }
+            None => kv_delete_append(bucket, &key, Some(write.expect)),
+        }
+    }
+
+    fn place(&self, key: &Key) -> (&str, String) {
+        match key {
+            Key::Call(call) => (&self.calls, call_key(call)),
+            Key::UserCalls(user) => (&self.calls, user_calls_key(user)),
+            Key::Presence(user) => (&self.presence, presence_key(user)),
+            Key::Devices(user) => (&self.presence, devices_filter(user)),
+        }
+    }
+
+    async fn read_at_leader(&self, key: &Key) -> Result<(Key, Option<KvEntry>), Unavailable> {
+        let (bucket, name) = self.place(key);
+        let entry = self.bus.kv_get_at_leader(bucket, &name).await.map_err(|error| self.unread(&error))?;
+        Ok((key.clone(), entry))
+    }
+
+    /// One request for each bucket.
+    async fn read_any(&self, keys: Vec<Key>) -> Result<Vec<(Key, Option<KvEntry>)>, Unavailable> {
+        let mut found = Vec::new();
+        for bucket in [&self.calls, &self.presence] {
+            let here: Vec<(Key, String)> = keys
+                .iter()
+                .map(|key| (key, self.place(key)))
+                .filter(|(_, (place, _))| place == bucket)
+                .map(|(key, (_, name))| (key.clone(), name))
+                .collect();
+            if here.is_empty() {
+                continue;
+            }
+            let names: Vec<String> = here.iter().map(|(_, name)| name.clone()).collect();
+            let entries = self.bus.kv_get_many(bucket, &names).await.map_err(|error| self.unread(&error))?;
+            found.extend(here.into_iter().map(|(key, name)| {
+                let entry = entries.iter().find(|entry| entry.key == name).cloned();
+                (key, entry)
+            }));
+        }
+        Ok(found)
+    }
+
+    fn remember(&self, known: &mut Known, key: &Key, entry: Option<KvEntry>) -> Result<(), Unavailable> {
+        match key {
+            Key::Call(call) => {
+                known.calls.insert(call.clone(), self.decoded(entry)?);
+            }
+            Key::UserCalls(user) => {
+                known.users.insert(user.clone(), self.decoded(entry)?);
+            }
+            Key::Presence(user) => {
+                known.presences.insert(user.clone(), self.decoded(entry)?);
+            }
+            Key::Devices(_) => {}
+        }
+        Ok(())
+    }
+
+    fn decoded<T: DeserializeOwned>(&self, entry: Option<KvEntry>) -> Result<Entry<T>, Unavailable> {
+        let Some(entry) = entry else { return Ok(Entry::default()) };
+        let value = entry.value.map(|bytes| self.decode(&entry.key, &bytes)).transpose()?;
+        Ok(Entry { value, rev: entry.rev })
+    }
+
+    fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, Unavailable> {
+        decode(bytes).map_err(|error| {
+            tracing::error!(%error, app = self.app, key, "a record cannot be read: is it of a newer version?");
+            Unavailable
+        })
+    }
+
+    async fn devices(
+        &self,
+        user: &UserId,
+        trigger: Option<&Trigger>,
+    ) -> Result<Vec<DeviceRecord>, Unavailable> {
+        let filter = devices_filter(user);
+        let mut tries = 0;
+        let entries = loop {
+            let entries =
+                self.bus.kv_list(&self.presence, &filter).await.map_err(|error| self.unread(&error))?;
+            tries += 1;
+            if trigger.is_none_or(|trigger| shows(&entries, trigger)) || tries == LAGGING_TRIES {
+                break entries;
+            }
+            tokio::time::sleep(LAGGING_PAUSE).await;
+        };
+        let records = entries
+            .into_iter()
+            .filter_map(|entry| Some((entry.key, entry.value?)))
+            .map(|(key, value)| self.decode::<DeviceRecord>(&key, &value));
+        // Ids of long users are hashed in the key.
+        Ok(records.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|r| r.user == *user).collect())
+    }
+
+    fn unread(&self, error: &ReadError) -> Unavailable {
+        tracing::warn!(%error, app = self.app, "a record was not read");
+        Unavailable
+    }
+}
+
+/// Replicas apply writes in order: one that shows this change shows all before it.
+fn shows(entries: &[KvEntry], trigger: &Trigger) -> bool {
+    match entries.iter().find(|entry| entry.key == trigger.key) {
+        Some(entry) => entry.rev >= trigger.seq,
+        None => trigger.deleted,
+    }
+}
+
+/// The subject of a key of the calls bucket; for consumers.
+pub fn calls_subject(app: &str, key: &str) -> String {
+    subject_of(&calls_bucket(app), key)
+}
+
+/// The same of the presence bucket.
+pub fn presence_subject(app: &str, key: &str) -> String {
+    subject_of(&presence_bucket(app), key)
+}
+
+/// A record's bytes, for followers.
+pub fn read<T: DeserializeOwned>(bytes: &Bytes) -> Option<T> {
+    decode(bytes).ok()
+}
