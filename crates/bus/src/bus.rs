@@ -13,7 +13,7 @@ use crate::client::{self, Client};
 use crate::config::BusConfig;
 use crate::error::{AppendError, BusError, ConnectError, PublishError};
 use crate::feed::Feed;
-use crate::lean::{self, Addresses, Answer, Shared};
+use crate::lean::{self, Addresses, Shared};
 use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
 use crate::outbox::Refused;
@@ -170,9 +170,7 @@ impl Bus {
     /// Waits until the server has taken everything published before the call; false at the deadline or when the
     /// connection breaks.
     pub async fn flush(&self, deadline: Instant) -> bool {
-        let sent = self.shared().request(|out, reply| wire::put_pub(out, reply, None, b""));
-        let Ok((_ticket, answer)) = sent else { return false };
-        matches!(tokio::time::timeout_at(deadline.into(), answer).await, Ok(Ok(Answer::Reply(_))))
+        self.shared().flush(deadline).await
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

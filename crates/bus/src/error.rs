@@ -79,6 +79,26 @@ pub enum PublishError {
     Subject { subject: String },
 }
 
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Surely not executed.
+    #[error("nobody serves the subject")]
+    NoResponders,
+    /// It may have been executed.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// It may have been executed.
+    #[error("the connection to NATS is broken")]
+    Lost,
+    #[error("too many bytes wait to be sent")]
+    Overloaded,
+    #[error("a request of {bytes} bytes is over the limit of {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("{subject:?} is no subject that can be asked")]
+    Subject { subject: String },
+}
+
 /// Why stored messages could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

@@ -21,6 +21,9 @@ const DELETE_MARKER_TTL: Duration = Duration::from_secs(120);
 /// Tries of [`Bus::kv_create`] against markers that change under it.
 const CREATE_TRIES: usize = 3;
 
+/// Keys of one read: far below the server's 1024 matches, and with keys of 1 KiB still one message.
+const KEYS_PER_READ: usize = 500;
+
 impl Bus {
     /// Makes the bucket or checks it, as [`Bus::ensure_stream`] does.
     pub async fn ensure_bucket(&self, spec: &BucketSpec) -> Result<StreamState, BusError> {
@@ -30,7 +33,8 @@ impl Bus {
             replicas: spec.replicas,
             max_msgs_per_subject: 1,
             max_bytes: spec.max_bytes,
-            discard_new: true,
+            // The server has no schedules in a stream that refuses new messages.
+            discard_new: !spec.allow_msg_schedules,
             republish: spec.republish.clone(),
             allow_atomic: true,
             allow_msg_ttl: true,
@@ -89,9 +93,7 @@ impl Bus {
 
     /// Deletes a key by a marker, which stays for two minutes; returns the marker's revision.
     pub async fn kv_delete(&self, bucket: &str, key: &str, expect: Option<u64>) -> Result<u64, AppendError> {
-        let message = kv_append(bucket, key, Bytes::new(), Some(DELETE_MARKER_TTL), expect)
-            .header("KV-Operation", "PURGE")
-            .header("Nats-Rollup", "sub");
+        let message = kv_delete_append(bucket, key, expect);
         self.append(message, Instant::now() + self.inner.client.timeout).await
     }
 
@@ -110,6 +112,13 @@ impl Bus {
     /// All keys with values that match `filter` (a key with wildcards), ordered by revision, from any replica. Indexed up to
     /// 1024 matches, a scan beyond.
     pub async fn kv_list(&self, bucket: &str, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
+        let mut entries = self.kv_list_marked(bucket, filter).await?;
+        entries.retain(|entry| entry.value.is_some());
+        Ok(entries)
+    }
+
+    /// Like [`Bus::kv_list`], with the markers of keys that were deleted or expired not long ago.
+    pub async fn kv_list_marked(&self, bucket: &str, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
         let (stream, subject) = (stream_of(bucket), subject_of(bucket, filter));
         let found =
             match self.read_last(&stream, std::slice::from_ref(&subject), ReadOptions::default()).await {
@@ -117,6 +126,22 @@ impl Bus {
                 found => found?,
             };
         Ok(latest(found.into_iter().filter_map(|stored| entry(bucket, stored)).collect()))
+    }
+
+    /// The last thing written to each of `keys`, markers included, ordered by revision, from any replica; keys never written
+    /// are missing. Keys are literal; up to 500 are one read, and more are several, each of its own moment.
+    pub async fn kv_get_many(&self, bucket: &str, keys: &[String]) -> Result<Vec<KvEntry>, ReadError> {
+        let stream = stream_of(bucket);
+        let subjects: Vec<String> = keys.iter().map(|key| subject_of(bucket, key)).collect();
+        if let Some(subject) = subjects.iter().find(|subject| !wire::is_publishable(subject)) {
+            return Err(ReadError::Subject { subject: subject.clone() });
+        }
+        let mut entries = Vec::with_capacity(keys.len());
+        for some in subjects.chunks(KEYS_PER_READ) {
+            let found = self.read_last(&stream, some, ReadOptions::default()).await?;
+            entries.extend(found.into_iter().filter_map(|stored| entry(bucket, stored)));
+        }
+        Ok(latest(entries))
     }
 }
 
@@ -131,11 +156,23 @@ pub fn kv_append(
     let mut message =
         Append { expect_last_subject_seq: expect, ..Append::to(subject_of(bucket, key), value) };
     if let Some(ttl) = ttl {
-        // The server counts whole seconds and cuts fractions off.
-        let seconds = (ttl + Duration::from_nanos(999_999_999)).as_secs().max(1);
-        message = message.header("Nats-TTL", format!("{seconds}s"));
+        message = message.header("Nats-TTL", ttl_text(ttl));
     }
     message
+}
+
+/// The delete of a key, for [`Bus::append`] and [`Bus::append_batch`]: a marker that stays for two minutes. More headers may be
+/// added, to tell consumers and watchers why.
+pub fn kv_delete_append(bucket: &str, key: &str, expect: Option<u64>) -> Append {
+    kv_append(bucket, key, Bytes::new(), Some(DELETE_MARKER_TTL), expect)
+        .header("KV-Operation", "PURGE")
+        .header("Nats-Rollup", "sub")
+}
+
+/// The server counts whole seconds and cuts fractions off.
+pub(crate) fn ttl_text(ttl: Duration) -> String {
+    let seconds = (ttl + Duration::from_nanos(999_999_999)).as_secs().max(1);
+    format!("{seconds}s")
 }
 
 /// The stream of a bucket.
@@ -161,11 +198,10 @@ fn entry(bucket: &str, stored: Stored) -> Option<KvEntry> {
     Some(KvEntry { key, rev: stored.seq, value, time_ms: stored.time_ms })
 }
 
-/// A scan meets a key twice if it was written meanwhile: the last one counts, and only values are listed.
+/// A scan meets a key twice if it was written meanwhile: the last one counts.
 fn latest(mut entries: Vec<KvEntry>) -> Vec<KvEntry> {
     entries.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.rev.cmp(&a.rev)));
     entries.dedup_by(|later, first| later.key == first.key);
-    entries.retain(|entry| entry.value.is_some());
     entries.sort_unstable_by_key(|entry| entry.rev);
     entries
 }
@@ -197,6 +233,6 @@ mod tests {
             entry("a", 3, Some(b"3")),
             entry("b", 4, None),
         ]);
-        assert_eq!(listed, [entry("a", 3, Some(b"3"))]);
+        assert_eq!(listed, [entry("a", 3, Some(b"3")), entry("b", 4, None)]);
     }
 }

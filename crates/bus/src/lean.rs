@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
 use url::Url;
@@ -19,6 +19,7 @@ use url::Url;
 use crate::config::BusConfig;
 use crate::feed::FeedQueue;
 use crate::link::{self, Info, Io, Link, LinkError};
+use crate::listen::{self, Listeners};
 use crate::lock;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Pacer, Refused, Wake};
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub config: BusConfig,
     pub metrics: Metrics,
     pub feed: Arc<FeedQueue>,
+    pub listeners: Listeners,
     /// Prefix of our reply subjects; its random part is also our name in echo answers.
     inbox: String,
     outbox: Mutex<Outbox>,
@@ -75,6 +77,7 @@ pub(crate) struct Shared {
     echoes: Mutex<FxHashMap<u64, EchoRound>>,
     next_id: AtomicU64,
     next_sid: AtomicU64,
+    next_listener: AtomicU64,
     connected: watch::Sender<bool>,
     max_payload: AtomicUsize,
     server: Mutex<ServerInfo>,
@@ -217,6 +220,7 @@ impl Shared {
         let _ = outbox.subscribe(ADVISORY_SID, LEADER_ADVISORY);
         Arc::new(Self {
             feed: Arc::new(FeedQueue::new(config.max_feed_bytes)),
+            listeners: Listeners::default(),
             config,
             metrics,
             inbox,
@@ -226,6 +230,7 @@ impl Shared {
             echoes: Mutex::default(),
             next_id: AtomicU64::new(1),
             next_sid: AtomicU64::new(FIRST_ROOM_SID),
+            next_listener: AtomicU64::new(listen::FIRST_SID),
             connected: watch::Sender::new(false),
             max_payload: AtomicUsize::new(info.max_payload),
             server: Mutex::new(server_info(info)),
@@ -265,6 +270,31 @@ impl Shared {
     pub(crate) fn unsubscribe(&self, sub: SubId) {
         let wake = lock(&self.outbox).unsubscribe(sub.0);
         self.wake(wake);
+    }
+
+    /// A subscription beside the feed; see [`listen`]. `interest` may name a queue group behind the subject.
+    pub(crate) fn listen(&self, interest: &str, capacity: usize) -> (u64, mpsc::Receiver<Message>) {
+        let sid = self.next_listener.fetch_add(1, Ordering::Relaxed);
+        // Known before it is sent: its first message may come at once.
+        let messages = self.listeners.add(sid, capacity);
+        let wake = lock(&self.outbox).subscribe(sid, interest);
+        self.wake(wake);
+        (sid, messages)
+    }
+
+    /// Frames that are of no use on a later connection.
+    pub(crate) fn send(&self, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Refused> {
+        let wake = lock(&self.outbox).send(put)?;
+        self.wake(wake);
+        Ok(())
+    }
+
+    /// Waits until the server has taken everything queued before the call; false at the deadline or when the connection
+    /// breaks.
+    pub(crate) async fn flush(self: &Arc<Self>, deadline: Instant) -> bool {
+        let sent = self.request(|out, reply| wire::put_pub(out, reply, None, b""));
+        let Ok((_ticket, answer)) = sent else { return false };
+        matches!(tokio::time::timeout_at(deadline.into(), answer).await, Ok(Ok(Answer::Reply(_))))
     }
 
     /// Sends frames that ask for one answer: `put` gets the reply subject. The answer comes on the receiver; give the
@@ -442,6 +472,11 @@ impl Shared {
             INBOX_SID => self.receive_answer(message),
             ECHO_SID => self.answer_echo(&message),
             ADVISORY_SID => events.extend(leader_changed(&message)),
+            listen::FIRST_SID.. => {
+                if !self.listeners.deliver(message) {
+                    self.metrics.dropped.with_label_values(&["listener_full"]).inc();
+                }
+            }
             _ => {
                 self.metrics.received.inc();
                 events.push(room_message(message));

@@ -20,7 +20,7 @@ pub(crate) struct Metrics {
     /// By kind: conflict, unavailable, refused, overloaded, invalid.
     pub append_errors: IntCounterVec,
     pub append_retries: IntCounter,
-    /// By reason: overloaded, disconnected, feed_full.
+    /// By reason: overloaded, disconnected, feed_full, listener_full.
     pub dropped: IntCounterVec,
     /// async-nats dropped messages of a subscription that was not read in time.
     pub slow_consumers: IntCounter,

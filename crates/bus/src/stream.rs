@@ -148,7 +148,7 @@ fn config_of(spec: &StreamSpec) -> Map<String, Value> {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -34,9 +34,54 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     days.checked_sub(719_468)
 }
 
+/// The text of a time in milliseconds since the Unix epoch.
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    let (days, millis) = (unix_ms / DAY_MS, unix_ms % DAY_MS);
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", millis % 1000)
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The inverse of [`days_since_1970`], by the same years that begin in March, in cycles of 400.
+fn date_of(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let (cycle, day_of_cycle) = (days / 146_097, days % 146_097);
+    let year_of_cycle =
+        (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let year = cycle * 400 + year_of_cycle;
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn times_come_back_as_they_were_written(unix_ms in 0..200_000_000_000_000_u64) {
+            prop_assert_eq!(parse_rfc3339_ms(&rfc3339(unix_ms)), Some(unix_ms));
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_the_server_reads_them() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_825_600_500, "2000-02-29T12:00:00.500Z"),
+            (1_763_642_096_007, "2025-11-20T12:34:56.007Z"),
+            (1_798_761_599_999, "2026-12-31T23:59:59.999Z"),
+        ];
+        for (unix_ms, text) in cases {
+            assert_eq!(rfc3339(unix_ms), text);
+        }
+    }
 
     #[test]
     fn server_times_are_read() {

@@ -187,10 +187,11 @@ pub struct BucketSpec {
     pub replicas: usize,
     /// How long the marker of an expired key stays, so that watchers see the expiry.
     pub limit_markers: Duration,
-    /// -1: no limit.
+    /// -1: no limit. A full bucket refuses writes; one with schedules drops its oldest messages instead.
     pub max_bytes: i64,
     /// Source and destination, with `{{wildcard(n)}}`, to announce changes to subscribers.
     pub republish: Option<(String, String)>,
+    /// See [`crate::schedule_append`].
     pub allow_msg_schedules: bool,
     /// Subjects besides `$KV.<name>.>`, such as those of schedules.
     pub extra_subjects: Vec<String>,
