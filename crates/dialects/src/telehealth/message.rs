@@ -6,7 +6,7 @@ use domain::{Identity, Rejection, RoomId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::{Telehealth, id_text, refuse, rooms, text};
-use crate::{Action, Actions, Command, Inbound, Out, Outcome, Post};
+use crate::{Action, Actions, Command, Inbound, Out, Outcome, Post, Socket};
 
 /// Whom a message is for.
 #[derive(Debug)]
@@ -20,11 +20,12 @@ struct Audience {
 impl Telehealth {
     pub(super) fn message_send(
         &self,
+        socket: &Socket<'_>,
         identity: &Identity,
         inbound: &Inbound<'_>,
     ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
-        let audience = self.audience(identity, &payload)?;
+        let audience = self.audience(socket, identity, &payload)?;
         let draft = Draft {
             room: audience.home,
             sender: identity.user.clone(),
@@ -59,14 +60,19 @@ impl Telehealth {
     }
 
     /// The rights to every place the payload names are checked; a chat's other user is a recipient too.
-    fn audience(&self, identity: &Identity, payload: &Map<String, Value>) -> Result<Audience, Rejection> {
+    fn audience(
+        &self,
+        socket: &Socket<'_>,
+        identity: &Identity,
+        payload: &Map<String, Value>,
+    ) -> Result<Audience, Rejection> {
         let mut rooms = Vec::new();
         let mut recipients: Vec<UserId> = Vec::new();
         if let Some(value) = payload.get("roomId").filter(|value| !value.is_null()) {
             let name = value
                 .as_str()
                 .ok_or(Rejection::InvalidPayload { field: "roomId", problem: "must be a string" })?;
-            let room = self.permitted(identity, name)?;
+            let room = self.permitted(socket, identity, name)?;
             if let rooms::Kind::Chat(a, b) = &room.kind {
                 let other = if **a == *identity.user.as_str() { b } else { a };
                 recipients.extend(UserId::new(other.clone()));
@@ -74,7 +80,7 @@ impl Telehealth {
             rooms.push(room.id);
         }
         if let Some(visit) = id_text(payload, "visitId")? {
-            rooms.push(self.permitted(identity, &format!("visit:{visit}"))?.id);
+            rooms.push(self.permitted(socket, identity, &format!("visit:{visit}"))?.id);
             rooms.push(rooms::of_visit_members(&visit)?);
         }
         if let Some(recipient) = id_text(payload, "recipientId")?.and_then(UserId::new) {

@@ -1,20 +1,23 @@
-//! `telehealth`: remote visits. Rooms, `message:send` stored and delivered, typing; acks everywhere.
+//! `telehealth`: remote visits. Rooms, `message:send` stored and delivered, typing, calls of two, presence; acks everywhere.
 //!
-//! Not here yet: calls, presence, notifications, history, read marks. Their events are answered as unknown ones.
+//! Start at [`Telehealth::event`] for what clients say; what the coordinator announces stands in `announce` and `presence`.
+//! Not here yet: notifications, history, read marks. Their events are answered as unknown ones.
 
+mod announce;
+mod calls;
 mod message;
+mod presence;
 mod rooms;
 
 use std::borrow::Cow;
 
-use domain::call::{Call, Event};
-use domain::presence::Presence;
 use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, RoomId, Rule};
 use serde_json::{Map, Value, json};
 
+use crate::calling;
 use crate::{
-    Action, Actions, Announcement, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Realtime,
-    Refusal, Socket, TokenFailure,
+    Action, Actions, Command, Delivery, Emission, Inbound, Join, Out, Outcome, Realtime, Refusal, Socket,
+    TokenFailure,
 };
 use rooms::Room;
 
@@ -28,7 +31,8 @@ pub struct Telehealth {
 }
 
 impl Telehealth {
-    /// `rules`: rights to `visit:*`, `call:*` and `topic:*` rooms; empty: the defaults of [`Telehealth::default_rules`].
+    /// `rules`: rights to `visit:*`, `call:*` and `topic:*` rooms and to see `presence:*`; empty: the defaults of
+    /// [`Telehealth::default_rules`].
     pub fn new(
         namespace: &str,
         rules: Vec<Rule>,
@@ -39,7 +43,7 @@ impl Telehealth {
         Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits, realtime })
     }
 
-    /// Visits and calls by the claim `visits`, topics for everyone who is authenticated.
+    /// Visits and calls by the claim `visits`; topics and everybody's presence for everyone who is authenticated.
     pub fn default_rules() -> Vec<Rule> {
         let rule = |room: &str, claim: Option<&str>| Rule {
             room: room.into(),
@@ -48,7 +52,12 @@ impl Telehealth {
             own: false,
             any: claim.is_none(),
         };
-        vec![rule("visit:*", Some("visits")), rule("call:*", Some("visits")), rule("topic:*", None)]
+        vec![
+            rule("visit:*", Some("visits")),
+            rule("call:*", Some("visits")),
+            rule("topic:*", None),
+            rule("presence:*", None),
+        ]
     }
 
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
@@ -57,14 +66,6 @@ impl Telehealth {
 
     pub(crate) fn realtime(&self) -> &Realtime {
         &self.realtime
-    }
-
-    pub(crate) fn call_changed(&self, _call: &Call, _events: &[Event], _now_ms: u64) -> Vec<Announcement> {
-        Vec::new()
-    }
-
-    pub(crate) fn presence_changed(&self, _presence: &Presence) -> Vec<Announcement> {
-        Vec::new()
     }
 
     pub(crate) fn chat_limits(&self) -> ChatLimits {
@@ -81,7 +82,8 @@ impl Telehealth {
         Refusal { message: message.into(), data: Some(json!({ "code": code })) }
     }
 
-    /// Joins the user's own room first, so that nothing addressed to the user is missed after `connected`.
+    /// Joins the user's own room first, so that nothing addressed to the user is missed after `connected`; a call that begins to
+    /// ring in between may be told twice.
     pub(crate) fn connecting(&self, socket: &Socket<'_>) -> Actions {
         let Some(identity) = socket.identity else {
             return vec![Action::Refuse(self.refuse_token(TokenFailure::Missing))];
@@ -99,6 +101,7 @@ impl Telehealth {
                         "connected",
                         Out::json(&json!({ "socketId": socket.id, "userId": identity.wire_id() })),
                     ),
+                    calls::catch_up(),
                 ],
                 // The edge closes the transport for this one: a CONNECT_ERROR would stop the client for good.
                 _ => vec![],
@@ -111,12 +114,17 @@ impl Telehealth {
         let result = match inbound.name {
             "room:join" => self.room_join(socket, identity, inbound),
             "room:leave" => self.room_leave(socket, identity, inbound),
-            "message:send" => self.message_send(identity, inbound),
-            "typing:start" | "typing:stop" => self.typing(identity, inbound),
-            _ if inbound.wants_ack => Err(Rejection::UnknownEvent),
-            _ => Ok(Actions::new()),
+            "message:send" => self.message_send(socket, identity, inbound),
+            "typing:start" | "typing:stop" => self.typing(socket, identity, inbound),
+            name if name.starts_with("call:") => self.call_event(socket, identity, inbound),
+            name if name.starts_with("presence:") => self.presence_event(identity, inbound),
+            _ => Err(Rejection::UnknownEvent),
         };
-        result.unwrap_or_else(|rejection| refuse(inbound.name, inbound.wants_ack, &rejection))
+        match result {
+            Ok(actions) => actions,
+            Err(Rejection::UnknownEvent) if !inbound.wants_ack => Actions::new(),
+            Err(rejection) => refuse(inbound.name, inbound.wants_ack, &rejection),
+        }
     }
 
     /// Everybody who saw the participant come is told that it went.
@@ -138,7 +146,7 @@ impl Telehealth {
     ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
         let asked = text(&payload, "roomId")?;
-        let room = self.permitted(identity, asked)?;
+        let room = self.permitted(socket, identity, asked)?;
         let metadata = payload.get("metadata").and_then(Value::as_object);
         let visit = metadata.and_then(|m| id_text(m, "visitId").transpose()).transpose()?;
         let mut joins = vec![Join {
@@ -147,7 +155,7 @@ impl Telehealth {
             participant: (!rooms::is_personal(room.id.as_str())).then(|| rooms::participant(identity)),
         }];
         if let Some(visit) = visit {
-            self.permitted(identity, &format!("visit:{visit}"))?;
+            self.permitted(socket, identity, &format!("visit:{visit}"))?;
             joins.push(Join { room: rooms::of_visit_members(&visit)?, note: None, participant: None });
         }
         let before = socket.memberships.iter().find(|m| *m.room == *room.id.as_str());
@@ -190,9 +198,11 @@ impl Telehealth {
     ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
         let asked = text(&payload, "roomId")?.to_owned();
-        let room = self.permitted(identity, &asked)?.id;
-        let membership =
-            socket.memberships.iter().find(|m| *m.room == *room.as_str()).ok_or(Rejection::NotMember)?;
+        let room = Room::parse(&asked)?.id;
+        let Some(membership) = socket.memberships.iter().find(|m| *m.room == *room.as_str()) else {
+            // Who may not enter is not told more.
+            return self.permitted(socket, identity, &asked).and(Err(Rejection::NotMember));
+        };
         let mut leaving = vec![room.clone()];
         if let Some(visit) = membership.note.as_deref().filter(|visit| !noted_elsewhere(socket, &room, visit))
         {
@@ -210,10 +220,15 @@ impl Telehealth {
         ])
     }
 
-    fn typing(&self, identity: &Identity, inbound: &Inbound<'_>) -> Result<Actions, Rejection> {
+    fn typing(
+        &self,
+        socket: &Socket<'_>,
+        identity: &Identity,
+        inbound: &Inbound<'_>,
+    ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
         let asked = text(&payload, "roomId")?;
-        let room = self.permitted(identity, asked)?;
+        let room = self.permitted(socket, identity, asked)?;
         let args =
             Out::json(&json!({ "roomId": room.id, "userId": identity.wire_id(), "role": identity.role }));
         let event = Cow::Owned(inbound.name.to_owned());
@@ -222,13 +237,14 @@ impl Telehealth {
         Ok(vec![Action::run(Command::Emit(emission)), Action::Ack(Out::json(&json!({ "success": true })))])
     }
 
-    /// The canonical room behind a name, if the user may enter it and send to it.
-    fn permitted(&self, identity: &Identity, name: &str) -> Result<Room, Rejection> {
+    /// The canonical room behind a name, if the user may enter it and send to it. `call:{callId}` is open to the devices in that
+    /// call while they are.
+    fn permitted(&self, socket: &Socket<'_>, identity: &Identity, name: &str) -> Result<Room, Rejection> {
         let room = Room::parse(name)?;
         let granted = match &room.kind {
             rooms::Kind::Chat(a, b) => [a, b].into_iter().any(|user| **user == *identity.user.as_str()),
             rooms::Kind::Personal(owner) => **owner == *identity.user.as_str(),
-            rooms::Kind::ByRule => self.rights.grants(identity, name),
+            rooms::Kind::ByRule => self.rights.grants(identity, name) || is_own_call(socket, name),
         };
         if granted { Ok(room) } else { Err(Rejection::RoomDenied) }
     }
@@ -237,6 +253,11 @@ impl Telehealth {
 /// Whether another of the socket's rooms names the visit.
 fn noted_elsewhere(socket: &Socket<'_>, room: &RoomId, visit: &str) -> bool {
     socket.memberships.iter().any(|m| *m.room != *room.as_str() && m.note.as_deref() == Some(visit))
+}
+
+/// Whether the room is `call:` and the id of a call that the socket's device is in.
+fn is_own_call(socket: &Socket<'_>, room: &str) -> bool {
+    room.strip_prefix("call:").is_some_and(|call| calling::seat_in(socket, call).is_ok())
 }
 
 /// An error as this application's clients expect it: in the ack where one was asked for, as event `error` otherwise.
@@ -262,11 +283,12 @@ fn announcement(event: &'static str, identity: &Identity, room: &RoomId) -> Emis
 
 /// A text field that must be there.
 fn text<'a>(payload: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Rejection> {
-    match payload.get(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Rejection::InvalidPayload { field, problem: "must be a string" }),
-        None => Err(Rejection::InvalidPayload { field, problem: "is missing" }),
-    }
+    required(payload, field)?.as_str().ok_or(Rejection::InvalidPayload { field, problem: "must be a string" })
+}
+
+/// A field that must be there.
+fn required<'a>(payload: &'a Map<String, Value>, field: &'static str) -> Result<&'a Value, Rejection> {
+    payload.get(field).ok_or(Rejection::InvalidPayload { field, problem: "is missing" })
 }
 
 /// An id that may be absent, as text; `null` counts as absent.

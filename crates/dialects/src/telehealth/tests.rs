@@ -6,7 +6,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Telehealth;
-use crate::{Action, Command, Delivery, Inbound, Membership, Outcome, Socket, TokenFailure};
+use crate::{Action, Command, Delivery, Inbound, Membership, Out, Outcome, Socket, TokenFailure};
+
+mod calls;
+mod presence;
 
 fn dialect() -> Telehealth {
     Telehealth::new("/", vec![], ChatLimits::default(), crate::Realtime::default()).unwrap()
@@ -46,6 +49,23 @@ fn say(memberships: &[Membership], name: &str, payload: Value, wants_ack: bool) 
 fn ack(action: &Action) -> Value {
     let Action::Ack(out) = action else { panic!("no ack: {action:?}") };
     serde_json::from_slice(&out.tail).unwrap()
+}
+
+fn body(out: &Out) -> Value {
+    serde_json::from_slice(&out.tail).unwrap()
+}
+
+fn emitted(action: &Action) -> (&str, Value) {
+    let Action::Emit { event, args } = action else { panic!("no event: {action:?}") };
+    (event, body(args))
+}
+
+fn refusal(actions: &[Action]) -> Value {
+    assert_eq!(actions.len(), 1, "a refusal does nothing else: {actions:?}");
+    let answer = ack(&actions[0]);
+    assert_eq!(answer["success"], false);
+    assert!(answer["error"].is_string());
+    answer["code"].clone()
 }
 
 fn settle(actions: Vec<Action>, outcome: Outcome) -> (Command, Vec<Action>) {
