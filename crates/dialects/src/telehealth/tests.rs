@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Telehealth;
 use crate::{Action, Command, Delivery, Inbound, Membership, Out, Outcome, Socket, TokenFailure};
 
+mod announce;
 mod calls;
 mod presence;
 
