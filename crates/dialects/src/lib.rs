@@ -7,6 +7,7 @@
 mod action;
 mod calling;
 mod conformance;
+mod messenger;
 mod payload;
 mod telehealth;
 mod time;
@@ -16,6 +17,7 @@ pub use action::{
     Participant, Post, Refusal, Then, Token, Watch,
 };
 pub use conformance::{Conformance, Profile};
+pub use messenger::Messenger;
 pub use payload::Inbound;
 pub use telehealth::Telehealth;
 
@@ -94,13 +96,14 @@ pub enum Layer {
 #[derive(Debug)]
 pub enum Dialect {
     Telehealth(Telehealth),
+    Messenger(Messenger),
     Conformance(Conformance),
 }
 
 impl Dialect {
     pub fn layer(&self) -> Layer {
         match self {
-            Self::Telehealth(_) => Layer::SocketIo,
+            Self::Telehealth(_) | Self::Messenger(_) => Layer::SocketIo,
             Self::Conformance(it) => it.layer(),
         }
     }
@@ -113,6 +116,7 @@ impl Dialect {
     pub fn has_namespace(&self, namespace: &str) -> bool {
         match self {
             Self::Telehealth(it) => it.has_namespace(namespace),
+            Self::Messenger(it) => it.has_namespace(namespace),
             Self::Conformance(it) => it.has_namespace(namespace),
         }
     }
@@ -121,6 +125,7 @@ impl Dialect {
     pub fn refuse_token(&self, failure: TokenFailure) -> Refusal {
         match self {
             Self::Telehealth(it) => it.refuse_token(failure),
+            Self::Messenger(it) => it.refuse_token(failure),
             Self::Conformance(_) => Refusal::new("Authentication error"),
         }
     }
@@ -130,6 +135,7 @@ impl Dialect {
     pub fn connecting(&self, socket: &Socket<'_>, auth: Option<&serde_json::value::RawValue>) -> Actions {
         match self {
             Self::Telehealth(it) => it.connecting(socket),
+            Self::Messenger(it) => it.connecting(socket),
             Self::Conformance(it) => it.connecting(socket, auth),
         }
     }
@@ -138,6 +144,7 @@ impl Dialect {
     pub fn event(&self, socket: &Socket<'_>, inbound: &Inbound<'_>) -> Actions {
         match self {
             Self::Telehealth(it) => it.event(socket, inbound),
+            Self::Messenger(it) => it.event(socket, inbound),
             Self::Conformance(it) => it.event(socket, inbound),
         }
     }
@@ -145,7 +152,7 @@ impl Dialect {
     /// A client's answer to [`Action::EmitWithAck`] with this `tag`. `inbound.name` is empty.
     pub fn acked(&self, socket: &Socket<'_>, tag: u64, inbound: &Inbound<'_>) -> Actions {
         match self {
-            Self::Telehealth(_) => Actions::new(),
+            Self::Telehealth(_) | Self::Messenger(_) => Actions::new(),
             Self::Conformance(it) => it.acked(socket, tag, inbound),
         }
     }
@@ -154,14 +161,14 @@ impl Dialect {
     pub fn disconnected(&self, socket: &Socket<'_>) -> Actions {
         match self {
             Self::Telehealth(it) => it.disconnected(socket),
-            Self::Conformance(_) => Actions::new(),
+            Self::Messenger(_) | Self::Conformance(_) => Actions::new(),
         }
     }
 
     /// Headers that the handshake's response carries besides, or a refusal of the handshake (HTTP 403 with this message).
     pub fn handshake(&self, handshake: &Handshake) -> Result<Vec<(&'static str, String)>, &'static str> {
         match self {
-            Self::Telehealth(_) => Ok(Vec::new()),
+            Self::Telehealth(_) | Self::Messenger(_) => Ok(Vec::new()),
             Self::Conformance(it) => it.handshake(handshake),
         }
     }
@@ -169,7 +176,7 @@ impl Dialect {
     /// Engine layer only: the session is open.
     pub fn engine_opened(&self) -> Vec<EngineAction> {
         match self {
-            Self::Telehealth(_) => Vec::new(),
+            Self::Telehealth(_) | Self::Messenger(_) => Vec::new(),
             Self::Conformance(it) => it.engine_opened(),
         }
     }
@@ -177,7 +184,7 @@ impl Dialect {
     /// Engine layer only: a message came.
     pub fn engine_message(&self, handshake: Option<&Handshake>, message: EngineAction) -> Vec<EngineAction> {
         match self {
-            Self::Telehealth(_) => Vec::new(),
+            Self::Telehealth(_) | Self::Messenger(_) => Vec::new(),
             Self::Conformance(it) => it.engine_message(handshake, message),
         }
     }
@@ -186,6 +193,7 @@ impl Dialect {
     pub fn call_changed(&self, call: &Call, events: &[Event], now_ms: u64) -> Vec<Announcement> {
         match self {
             Self::Telehealth(it) => it.call_changed(call, events, now_ms),
+            Self::Messenger(it) => it.call_changed(call, events, now_ms),
             Self::Conformance(_) => Vec::new(),
         }
     }
@@ -195,7 +203,7 @@ impl Dialect {
     pub fn presence_changed(&self, presence: &Presence) -> Vec<Announcement> {
         match self {
             Self::Telehealth(it) => it.presence_changed(presence),
-            Self::Conformance(_) => Vec::new(),
+            Self::Messenger(_) | Self::Conformance(_) => Vec::new(),
         }
     }
 
@@ -203,6 +211,7 @@ impl Dialect {
     pub fn realtime(&self) -> Option<&Realtime> {
         match self {
             Self::Telehealth(it) => Some(it.realtime()),
+            Self::Messenger(it) => Some(it.realtime()),
             Self::Conformance(_) => None,
         }
     }
@@ -210,7 +219,7 @@ impl Dialect {
     pub fn chat_limits(&self) -> ChatLimits {
         match self {
             Self::Telehealth(it) => it.chat_limits(),
-            Self::Conformance(_) => ChatLimits::default(),
+            Self::Messenger(_) | Self::Conformance(_) => ChatLimits::default(),
         }
     }
 }

@@ -1,0 +1,178 @@
+//! Calls and conferences: made, answered, ended, entered again; signals.
+
+use std::collections::HashSet;
+
+use domain::call::{Act, Call, Invite, Kind, Offer, Person, Subject, call_room};
+use domain::{Rejection, UserId};
+use serde_json::{Value, json};
+
+use super::asked::done;
+use super::payload::{Named, invalid};
+use super::{Ask, wire};
+use crate::calling::{check_signal_size, relay};
+use crate::{Action, Actions, Command, Delivery, Emission, Out, Socket};
+
+pub fn initiate(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let receiver = ask.payload.user("receiverId")?;
+    let offer = Offer {
+        kind: Kind::OneToOne,
+        medium: ask.payload.medium()?,
+        subject: subject(ask)?,
+        invited: vec![invite(ask, receiver)?],
+    };
+    let ice = ask.ice();
+    Ok(ask.run(None, Act::Initiate(offer), move |socket, call| {
+        let body = json!({ "callId": call.id, "status": call.status.name(), "iceServers": ice });
+        let mut actions = vec![Action::emit("call:initiated", Out::json(&body)), done(&body)];
+        if call.status.is_live() {
+            // Both called each other: this call was the answer.
+            actions.push(accepted(socket, call, &ice));
+            actions.extend(states(call));
+        }
+        actions
+    }))
+}
+
+pub fn create(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let mut seen: HashSet<UserId> = HashSet::from([ask.identity.user.clone()]);
+    let named = ask.payload.users("participants")?;
+    let others = named.into_iter().filter(|named| seen.insert(named.user.clone()));
+    let invited = others.map(|named| invite(ask, named)).collect::<Result<_, _>>()?;
+    let offer =
+        Offer { kind: Kind::Conference, medium: ask.payload.medium()?, subject: subject(ask)?, invited };
+    let ice = ask.ice();
+    Ok(ask.run(None, Act::Initiate(offer), move |_, call| {
+        let mut body = wire::created(call);
+        body.insert("iceServers".into(), ice);
+        let body = Value::Object(body);
+        vec![Action::emit("conference:created", Out::json(&body)), done(&body)]
+    }))
+}
+
+pub fn response(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let call = ask.payload.call_id()?;
+    match &*ask.payload.text("action")? {
+        "accept" => {
+            let ice = ask.ice();
+            Ok(ask.run(Some(call), Act::Answer { glare: false }, move |socket, call| {
+                let body = json!({ "callId": call.id, "action": "accept", "status": call.status.name(), "iceServers": ice });
+                entered(call, vec![accepted(socket, call, &ice), done(&body)])
+            }))
+        }
+        "decline" => {
+            let said = ask.payload.said("reason")?;
+            Ok(ask.run(Some(call), Act::Decline { said }, |_, call| {
+                vec![done(&json!({ "callId": call.id, "action": "decline", "status": call.status.name() }))]
+            }))
+        }
+        _ => Err(invalid("action", "must be accept or decline")),
+    }
+}
+
+pub fn end(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let (call, said) = (ask.payload.call_id()?, ask.payload.said("reason")?);
+    let now_ms = ask.inbound.now_ms;
+    Ok(ask.run(Some(call), Act::End { said }, move |_, call| {
+        vec![done(
+            &json!({ "callId": call.id, "status": call.status.name(), "duration": call.duration_s(now_ms) }),
+        )]
+    }))
+}
+
+pub fn rejoin(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let ice = ask.ice();
+    Ok(ask.run(Some(ask.payload.call_id()?), Act::Rejoin, move |_, call| {
+        entered(call, vec![done(&own_seat(call, ice))])
+    }))
+}
+
+/// Who answered is in the conference already and says with this that its video is ready; who is not enters with it.
+pub fn join(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let call = ask.payload.call_id()?;
+    let (ice, asked) = (ask.ice(), ask.asked.clone());
+    let news = Emission {
+        rooms: vec![call_room(&call)],
+        event: "conference:video:join".into(),
+        args: ask.passed_on("userId"),
+        delivery: Delivery::Recoverable,
+        except_self: true,
+    };
+    Ok(ask.run(Some(call), Act::Join, move |_, call| {
+        let answer = entered(call, vec![done(&own_seat(call, ice))]);
+        vec![Action::Run(
+            Command::Emit(news),
+            Box::new(move |_, outcome| match outcome {
+                Ok(_) => answer,
+                Err(rejection) => asked.refuse(&rejection),
+            }),
+        )]
+    }))
+}
+
+pub fn leave(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    Ok(ask.run(Some(ask.payload.call_id()?), Act::Leave, |_, call| {
+        vec![done(&json!({ "callId": call.id, "status": call.status.name() }))]
+    }))
+}
+
+/// Passed on as it came, to one or to all; the first one shows that the devices negotiate.
+pub fn signal(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    let call = ask.payload.text("callId")?;
+    check_signal_size(&ask.dialect.realtime.calls, ask.size())?;
+    let target = ask.payload.user_if_any("targetId")?.map(|named| named.user);
+    let relay = relay(ask.socket, &call, target.as_ref())?;
+    let mut actions = vec![relay.send("webrtc:signal", ask.passed_on("fromId")), done(&json!({}))];
+    if relay.first {
+        // The signal has passed; the call's status follows it, now or with the next signal.
+        actions.push(Action::run(Command::Call { call: Some(relay.call), act: Act::Progress }));
+    }
+    Ok(actions)
+}
+
+/// The right to call somebody.
+fn invite(ask: &Ask<'_>, named: Named) -> Result<Invite, Rejection> {
+    let Named { user, wire_id } = named;
+    if user != ask.identity.user && !ask.dialect.rights.grants(ask.identity, &format!("user:{user}")) {
+        return Err(Rejection::RoomDenied);
+    }
+    Ok(Invite { who: Person { user, wire_id, name: None, role: None } })
+}
+
+/// What the call is about; the right to a chat it names is checked.
+fn subject(ask: &Ask<'_>) -> Result<Subject, Rejection> {
+    let chat = ask.payload.user_if_any("chatId")?;
+    if let Some(chat) = &chat {
+        let room = format!("chat:{}", chat.user);
+        if !ask.dialect.rights.grants(ask.identity, &room) {
+            return Err(Rejection::RoomDenied);
+        }
+    }
+    let title = ask.payload.said("title")?.map(|title| Value::from(&*title));
+    Ok(Subject { visit: None, chat: chat.map(|chat| chat.wire_id), title })
+}
+
+/// To the device that answered; everybody else hears it from the coordinator.
+fn accepted(socket: &Socket<'_>, call: &Call, ice: &Value) -> Action {
+    let user = socket.identity.map(domain::Identity::wire_id);
+    let body = json!({ "callId": call.id, "userId": user, "iceServers": ice });
+    Action::emit("call:accepted", Out::json(&body))
+}
+
+/// These steps, and then what a late joiner must know.
+fn entered(call: &Call, mut steps: Actions) -> Actions {
+    steps.extend(states(call));
+    steps
+}
+
+fn states(call: &Call) -> [Action; 2] {
+    [
+        Action::emit("video:state", Out::json(&wire::video_state(call))),
+        Action::emit("screen:state", wire::screen_state(call)),
+    ]
+}
+
+fn own_seat(call: &Call, ice: Value) -> Value {
+    let mut body = wire::active(call);
+    body["iceServers"] = ice;
+    body
+}
