@@ -67,3 +67,47 @@ impl std::fmt::Debug for IceServers {
         f.debug_struct("IceServers").field("stun", &self.stun).field("turn", &self.turn.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_700_000_000_999;
+
+    fn turn(secret: &str, ttl_s: u64) -> Turn {
+        Turn { urls: vec!["turn:t:3478".to_owned()], secret: secret.as_bytes().into(), ttl_s }
+    }
+
+    /// Expected values: `printf '<user name>' | openssl dgst -sha1 -hmac '<secret>' -binary | base64`.
+    #[test]
+    fn credentials_are_those_that_coturn_expects() {
+        let long = "a longer secret than sixty-four bytes, so that it is hashed before it is used";
+        for (secret, ttl_s, user, username, credential) in [
+            ("north", 3600, "ann", "1700003600:ann", "TwqKCcbzejRFa1sgGqGS7SEzCGg="),
+            (long, 86_400, "we:ird é", "1700086400:we:ird é", "selzpSi6y1zVFfagOAh6ioJv10I="),
+        ] {
+            let server = turn(secret, ttl_s).for_user(&UserId::new(user).unwrap(), NOW_MS);
+            assert_eq!(server.username.as_deref(), Some(username));
+            assert_eq!(server.credential.as_deref(), Some(credential));
+        }
+    }
+
+    #[test]
+    fn the_list_is_that_of_a_browser() {
+        let ann = UserId::new("ann").unwrap();
+        let servers = IceServers { stun: vec!["stun:s".to_owned()], turn: vec![turn("north", 3600)] };
+        let expected = serde_json::json!([
+            { "urls": ["stun:s"] },
+            { "urls": ["turn:t:3478"], "username": "1700003600:ann", "credential": "TwqKCcbzejRFa1sgGqGS7SEzCGg=" },
+        ]);
+        assert_eq!(serde_json::to_value(servers.for_user(&ann, NOW_MS)).unwrap(), expected);
+        assert_eq!(IceServers::default().for_user(&ann, NOW_MS), []);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let servers = IceServers { stun: Vec::new(), turn: vec![turn("hunter2", 1)] };
+        assert!(!format!("{servers:?}").contains("hunter2"));
+        assert!(!format!("{servers:?}").contains(&format!("{:?}", b"hunter2")));
+    }
+}

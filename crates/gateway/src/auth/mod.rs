@@ -15,4 +15,5 @@ mod tests;
 pub use config::{ClaimNames, PublicKeyConfig, TokenConfig};
 pub use jsonwebtoken::Algorithm;
 pub use source::{Source, SourceError, find_token};
+pub(crate) use verifier::secret_of;
 pub use verifier::{TokenError, Verifier};

@@ -72,7 +72,7 @@ impl Verifier {
     pub fn build(config: &TokenConfig) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut keys = Vec::new();
-        match secret(config) {
+        match config.hmac_secret() {
             Ok(Some(secret)) => keys.push(Key {
                 kid: None,
                 algorithms: of_family(config, AlgorithmFamily::Hmac),
@@ -228,12 +228,20 @@ impl TokenConfig {
     /// # Errors
     /// An unreadable file, an unset variable, an empty key, or more than one place.
     pub fn hmac_secret(&self) -> Result<Option<Secret<String>>, ConfigError> {
-        secret(self)
+        secret_of(self.secret.as_ref(), self.secret_file.as_deref(), self.secret_env.as_deref())
     }
 }
 
-fn secret(config: &TokenConfig) -> Result<Option<Secret<String>>, ConfigError> {
-    let (path, found) = match (&config.secret, &config.secret_file, &config.secret_env) {
+/// The secret that a section names by `secret`, `secret_file` or `secret_env`; `None` where it names none.
+///
+/// # Errors
+/// An unreadable file, an unset variable, an empty key, or more than one place.
+pub(crate) fn secret_of(
+    secret: Option<&Secret<String>>,
+    file: Option<&Path>,
+    env: Option<&str>,
+) -> Result<Option<Secret<String>>, ConfigError> {
+    let (path, found) = match (secret, file, env) {
         (None, None, None) => return Ok(None),
         (Some(secret), None, None) => ("secret", Ok(secret.expose().clone())),
         (None, Some(file), None) => {
