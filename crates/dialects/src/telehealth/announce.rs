@@ -109,9 +109,6 @@ impl Story<'_> {
 
     /// An ordinary end has a reason only if a client gave one: `{ callId, duration }` is what old clients know.
     fn end(&self, reason: EndReason, said: Option<&str>, now_ms: u64) -> Map<String, Value> {
-        if self.call.accepted_ms.is_none() {
-            return self.over(reason.name());
-        }
         let reason = if reason == EndReason::HungUp { said } else { Some(reason.name()) };
         let mut object = self.with_reason(reason);
         object.insert("duration".into(), self.call.duration_s(now_ms).into());

@@ -335,7 +335,8 @@ fn a_device_that_connects_is_told_of_calls_to_rejoin() {
         call.seats[0].leg = quiet;
         assert!(reminded(Ok(vec![call.clone()])).is_empty(), "{:?}", call.seats[0].leg);
     }
-    let over = over(ring(json!("9"), json!(7)), Status::Missed, EndReason::Missed);
+    let mut over = ring(json!("9"), json!(7));
+    over.status = Status::Missed;
     assert!(reminded(Ok(vec![over])).is_empty());
     let failed = reminded(Err(Rejection::Unavailable));
     assert_eq!(emitted(&failed[0]).1["code"], "unavailable");
