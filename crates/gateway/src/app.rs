@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use bus::StreamSpec;
-use cluster::subject;
-use dialects::{Conformance, Dialect, Profile, Realtime, Telehealth};
+use bus::{BucketSpec, StreamSpec};
+use cluster::{coordination, subject};
+use dialects::{Conformance, Dialect, Messenger, Profile, Realtime, Telehealth};
 use domain::ChatLimits;
-use domain::ice::IceServers;
 
 use crate::auth::Verifier;
 use crate::config::{
@@ -30,6 +29,10 @@ pub struct App {
     pub chat: String,
     /// Bucket of who is in which room.
     pub roster: String,
+    /// Bucket of calls, and of the users' calls.
+    pub calls: String,
+    /// Bucket of the users' devices, and of what is to be seen of them.
+    pub presence: String,
 }
 
 impl App {
@@ -52,9 +55,7 @@ impl App {
             let inside = |e: ConfigError| ConfigError::new(format!("{}.{}", at("token"), e.path), e.message);
             errors.into_iter().map(inside).collect::<Vec<_>>()
         })?;
-        let dialect = dialect(config, &limits).map_err(|errors| {
-            errors.iter().map(|e| ConfigError::new(at("rights"), e.to_string())).collect::<Vec<_>>()
-        })?;
+        let dialect = dialect(config, &limits).map_err(|errors| within(ix, errors))?;
         let token = subject::escape_token(&config.name).into_owned();
         Ok(Self {
             ix: u16::try_from(ix).unwrap_or(u16::MAX),
@@ -74,6 +75,8 @@ impl App {
             events: subject::event_stream_name(&config.name),
             chat: format!("TL_{token}_chat"),
             roster: format!("TL_{token}_roster"),
+            calls: coordination::calls_bucket(&config.name),
+            presence: coordination::presence_bucket(&config.name),
             config: config.clone(),
             limits,
             dialect,
@@ -110,6 +113,21 @@ impl App {
         }
     }
 
+    /// Calls and presence, if the application has them; the coordinators make them alike. Schedules of calls stand under `timer`,
+    /// what they fire under `due`.
+    pub fn realtime_buckets(&self, replicas: usize) -> Vec<BucketSpec> {
+        if self.dialect.realtime().is_none() {
+            return Vec::new();
+        }
+        let token = subject::escape_token(self.name());
+        let calls = BucketSpec {
+            allow_msg_schedules: true,
+            extra_subjects: vec![format!("tl.{token}.timer.>"), format!("tl.{token}.due.>")],
+            ..BucketSpec::new(&self.calls, replicas)
+        };
+        vec![calls, BucketSpec::new(&self.presence, replicas)]
+    }
+
     /// `tl.<app>.chat.<room>.<n>`.
     pub fn chat_subject(&self, room: &str, n: u64) -> String {
         format!("{}{}.{n}", self.chat_prefix(), subject::escape_token(room))
@@ -125,21 +143,42 @@ impl App {
     }
 }
 
-/// What calls and presence are built with.
-fn realtime(config: &AppConfig) -> Realtime {
-    Realtime { calls: config.calls.clone(), presence: config.presence.clone(), ice: IceServers::default() }
+/// Names, namespaces and dialects of all applications, for a process that serves no clients: no key of tokens is read.
+///
+/// # Errors
+/// Every mistake in what dialects are built from.
+pub fn dialects(config: &GatewayConfig) -> Result<Vec<(String, String, Dialect)>, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let mut built = Vec::new();
+    for (ix, app) in config.app.iter().enumerate() {
+        match dialect(app, &config.limits.with(&app.limits)) {
+            Ok(dialect) => built.push((app.name.clone(), app.namespace.clone(), dialect)),
+            Err(mistakes) => errors.extend(within(ix, mistakes)),
+        }
+    }
+    if errors.is_empty() { Ok(built) } else { Err(errors) }
 }
 
-fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<domain::RightsError>> {
+fn within(ix: usize, errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    let inside = |e: ConfigError| ConfigError::new(format!("app[{ix}].{}", e.path), e.message);
+    errors.into_iter().map(inside).collect()
+}
+
+/// The dialect, or its mistakes with paths relative to the application.
+fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<ConfigError>> {
     let chat =
         ChatLimits { max_message_chars: limits.message_chars, max_attachments: limits.message_attachments };
+    let rights = |errors: Vec<domain::RightsError>| {
+        errors.iter().map(|e| ConfigError::new("rights", e.to_string())).collect::<Vec<_>>()
+    };
     Ok(match config.dialect {
-        DialectName::Telehealth => Dialect::Telehealth(Telehealth::new(
-            &config.namespace,
-            config.rights.clone(),
-            chat,
-            realtime(config),
-        )?),
+        DialectName::Telehealth => Dialect::Telehealth(
+            Telehealth::new(&config.namespace, config.rights.clone(), chat, realtime(config)?)
+                .map_err(rights)?,
+        ),
+        DialectName::Messenger => Dialect::Messenger(
+            Messenger::new(&config.namespace, config.rights.clone(), realtime(config)?).map_err(rights)?,
+        ),
         DialectName::Conformance => Dialect::Conformance(Conformance::new(match config.profile {
             Some(ConformanceProfile::Engineio) => Profile::Engineio,
             Some(ConformanceProfile::EngineClient) => Profile::EngineClient,
@@ -148,4 +187,13 @@ fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<domain::R
             Some(ConformanceProfile::Socketio) | None => Profile::Socketio,
         })),
     })
+}
+
+/// What calls and presence are built with.
+fn realtime(config: &AppConfig) -> Result<Realtime, Vec<ConfigError>> {
+    let ice = config.ice.build().map_err(|errors| {
+        let inside = |e: ConfigError| ConfigError::new(format!("ice.{}", e.path), e.message);
+        errors.into_iter().map(inside).collect::<Vec<_>>()
+    })?;
+    Ok(Realtime { calls: config.calls.clone(), presence: config.presence.clone(), ice })
 }

@@ -10,6 +10,7 @@ use domain::{Rights, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::TokenConfig;
+pub use crate::ice_config::{IceConfig, TurnConfig};
 
 /// Everything a gateway node is told at start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -92,6 +93,8 @@ pub struct AppConfig {
     pub retention: Retention,
     pub calls: CallSettings,
     pub presence: PresenceSettings,
+    /// Servers that the participants of calls are told of.
+    pub ice: IceConfig,
     /// Rights to rooms, what no rule grants is refused; empty: the dialect's defaults.
     pub rights: Vec<Rule>,
     /// Which suite the `conformance` dialect serves.
@@ -114,6 +117,7 @@ impl Default for AppConfig {
             retention: Retention::default(),
             calls: CallSettings::default(),
             presence: PresenceSettings::default(),
+            ice: IceConfig::default(),
             rights: Vec::new(),
             profile: None,
         }
@@ -131,6 +135,7 @@ impl AppConfig {
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
     Telehealth,
+    Messenger,
     Conformance,
 }
 
@@ -243,6 +248,8 @@ limits! {
     participants_listed: usize = 500,
     /// How long a recoverable event may wait for its acknowledgement before the sender hears `unavailable`.
     publish_timeout_ms: u64 = 5_000,
+    /// How long a command may wait for a coordinator's decision before the sender hears `unavailable`.
+    command_timeout_ms: u64 = 5_000,
 }
 
 /// One mistake in a configuration.
@@ -309,10 +316,12 @@ impl GatewayConfig {
                     "the conformance dialect needs `profile`: engineio, socketio, engine-client, client or rooms",
                 );
             }
-            (Dialect::Telehealth, Some(_)) => refuse("profile", "belongs to the conformance dialect only"),
+            (Dialect::Telehealth | Dialect::Messenger, Some(_)) => {
+                refuse("profile", "belongs to the conformance dialect only")
+            }
             _ => {}
         }
-        if app.dialect == Dialect::Telehealth && app.token.is_none() {
+        if app.dialect != Dialect::Conformance && app.token.is_none() {
             refuse(
                 "token",
                 "no key to verify tokens with: set app.token.secret (or JWT_SECRET), or app.token.keys",

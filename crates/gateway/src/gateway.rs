@@ -16,8 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::app::App;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::coordination::Coordinator;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
@@ -26,6 +27,13 @@ use crate::{http, node, peers};
 /// Sessions that a drain closes at once per shard, and the pause between two such batches (jittered).
 const DRAIN_BATCH: usize = 50;
 const DRAIN_PAUSE_MS: std::ops::Range<u64> = 20..60;
+
+/// How long a drain waits for the last records of its users' devices.
+const RECORDS_WAIT: Duration = Duration::from_secs(3);
+
+/// Every gateway that may have left records.
+const GATEWAYS: &str = "TL_gateways";
+const RENAME_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +46,8 @@ pub enum StartError {
     Bus(#[from] BusError),
     #[error("the cluster's session key could not be shared: {0}")]
     SidKey(String),
+    #[error("the node could not be named in NATS: {0}")]
+    Register(AppendError),
     #[error("{address} cannot be listened on: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("metrics could not be registered: {0}")]
@@ -87,6 +97,7 @@ impl Gateway {
         let bus = Bus::connect(bus_config, &registry).await?;
         let key = prepare(&bus, &apps, replicas).await?;
         let id = NodeId::from_random(rand::random());
+        register(&bus, id, replicas).await?;
         let (lease, nodes) = lease::start(&bus, id, replicas, readiness.clone()).await?;
         let clock = Clock::start();
         let metrics = Metrics::register(&registry)?;
@@ -116,6 +127,7 @@ impl Gateway {
             node,
             peers,
             nodes: nodes.clone(),
+            coordinator: Coordinator::new(bus.clone(), metrics.clone()),
             draining: AtomicBool::new(false),
         });
         let limits = forward_limits(&shared.apps);
@@ -126,8 +138,8 @@ impl Gateway {
             spawn_shard(&config, &served, handle.clone(), handles.clone(), shared.clone(), inbox)
                 .map_err(StartError::Thread)?;
         }
-        let relisted = handles.clone();
-        lease.on_return(move || relisted.iter().for_each(|shard| shard.control(Control::RewriteRosters)));
+        let relisted = (shared.bus.clone(), handles.clone());
+        lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
         let (stop_accepting, stopped) = watch::channel(false);
         let mut addresses = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -177,7 +189,21 @@ impl RunningGateway {
         for shard in &self.shards {
             shard.control(Control::CutOff);
         }
+        self.write_records().await;
         self.lease.give_up().await;
+    }
+
+    /// Everybody hears that the devices of this node are gone, before its lease is.
+    async fn write_records(&self) {
+        let waits = self.shards.iter().map(|shard| {
+            let (done, recorded) = oneshot::channel();
+            shard.control(Control::Recorded { done });
+            recorded
+        });
+        let all = futures_util::future::join_all(waits);
+        if tokio::time::timeout(RECORDS_WAIT, all).await.is_err() {
+            tracing::warn!("not all devices of this node were unlisted, the coordinators do the rest");
+        }
     }
 
     async fn close_batch(&self, batch: usize) -> usize {
@@ -189,6 +215,27 @@ impl RunningGateway {
         }
         left
     }
+}
+
+/// Names the node in the bucket of gateways, before it has a lease and whenever it has one again: the coordinators remove the
+/// records of those that are named and have none.
+async fn register(bus: &Bus, id: NodeId, replicas: usize) -> Result<(), StartError> {
+    bus.ensure_bucket(&BucketSpec::new(GATEWAYS, replicas)).await?;
+    name(bus, id).await.map_err(StartError::Register)
+}
+
+async fn name(bus: &Bus, id: NodeId) -> Result<(), AppendError> {
+    let started = serde_json::json!({ "started_ms": unix_ms() });
+    bus.kv_put(GATEWAYS, id.as_str(), Bytes::from(started.to_string()), None, None).await.map(drop)
+}
+
+/// The lease had lapsed: the coordinators may have forgotten the node, and its records.
+async fn rewrite(bus: Bus, id: NodeId, shards: Vec<ShardHandle>) {
+    while let Err(error) = name(&bus, id).await {
+        tracing::warn!(%error, "the node could not be named again");
+        tokio::time::sleep(RENAME_PAUSE).await;
+    }
+    shards.iter().for_each(|shard| shard.control(Control::RewriteRecords));
 }
 
 struct Listener {
@@ -228,6 +275,9 @@ async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<SidKey, Sta
         bus.ensure_stream(&app.event_stream(replicas)).await?;
         bus.ensure_stream(&app.chat_stream(replicas)).await?;
         bus.ensure_bucket(&BucketSpec::new(&app.roster, replicas)).await?;
+        for bucket in app.realtime_buckets(replicas) {
+            bus.ensure_bucket(&bucket).await?;
+        }
     }
     const BUCKET: &str = "TL_cluster";
     const KEY: &str = "sid_key";

@@ -1,7 +1,7 @@
 //! What a gateway counts. Labels are closed sets, never users or rooms.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 macro_rules! metrics {
@@ -24,13 +24,20 @@ macro_rules! metrics {
     (@type gauge) => { IntGauge };
     (@type gauges) => { IntGaugeVec };
     (@type seconds) => { Histogram };
+    (@type seconds_by) => { HistogramVec };
     (@new counter $name:literal, $help:literal) => { IntCounter::new($name, $help) };
     (@new counters $name:literal, $help:literal $(, $label:literal)+) => { IntCounterVec::new(Opts::new($name, $help), &[$($label),+]) };
     (@new gauge $name:literal, $help:literal) => { IntGauge::new($name, $help) };
     (@new gauges $name:literal, $help:literal $(, $label:literal)+) => { IntGaugeVec::new(Opts::new($name, $help), &[$($label),+]) };
-    (@new seconds $name:literal, $help:literal) => {
-        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?))
+    (@new seconds $name:literal, $help:literal) => { Histogram::with_opts(latencies($name, $help)?) };
+    (@new seconds_by $name:literal, $help:literal $(, $label:literal)+) => {
+        HistogramVec::new(latencies($name, $help)?, &[$($label),+])
     };
+}
+
+/// From half a millisecond to four seconds.
+fn latencies(name: &str, help: &str) -> Result<HistogramOpts, prometheus::Error> {
+    Ok(HistogramOpts::new(name, help).buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?))
 }
 
 metrics! {
@@ -54,5 +61,10 @@ metrics! {
     malformed_envelopes: counter("trunkline_malformed_envelopes_total", "Room messages that could not be read"),
     store_seconds: seconds("trunkline_store_seconds", "From the command to the acknowledgement of a recoverable event"),
     join_seconds: seconds("trunkline_join_seconds", "From the command to the settled join"),
+    command_seconds: seconds_by("trunkline_command_seconds", "From a command for the coordinator to its answer, by kind", "kind"),
+    commands_unavailable: counter("trunkline_commands_unavailable_total", "Commands that no coordinator decided in time"),
+    devices: gauges("trunkline_devices", "Sockets of known users, listed for presence, by application", "app"),
+    device_writes: counters("trunkline_device_record_writes_total", "Writes of users' device records by outcome (written, failed)", "outcome"),
+    in_calls: gauges("trunkline_sockets_in_calls", "Sockets whose device is in a call, once for each call, by application", "app"),
     stray_acks: counter("trunkline_stray_acks_total", "Acks of clients that nobody waited for"),
 }

@@ -2,6 +2,7 @@
 //! rewritten when its list changes and until it was written. Records of nodes without a lease count as absent and are removed
 //! by who reads them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
-use bytes::Bytes;
 use cluster::sid::NodeId;
 use cluster::subject::escape_token;
 use dialects::Participant;
@@ -21,10 +21,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::lease::Nodes;
 use crate::node::Unavailable;
-
-/// Pauses before a failed write is repeated: the first, and the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
+use crate::records::{self, Record, Settled};
 
 /// A listing that lacks our own newest record comes from a replica that lags: asked again this often, with this pause.
 const LAGGING_TRIES: usize = 5;
@@ -32,8 +29,6 @@ const LAGGING_REPLICA: Duration = Duration::from_millis(20);
 
 /// Records of dead nodes that wait to be removed at most; who reads the room next finds the rest.
 const MAX_SWEEPS: usize = 1024;
-
-type Settled = Result<(), Unavailable>;
 
 /// One thread's participants and the records it keeps of them. Owned by its shard.
 #[derive(Debug, Default)]
@@ -47,39 +42,22 @@ pub struct Roster {
 struct Room {
     /// How many sockets of this thread stand behind each.
     here: BTreeMap<Participant, usize>,
-    write: Write,
-    /// Revision of the last record written.
-    rev: u64,
-    waiting: Vec<oneshot::Sender<Settled>>,
-}
-
-#[derive(Debug, Default)]
-enum Write {
-    /// The record is as `here`.
-    #[default]
-    Clean,
-    /// This list is being written.
-    UnderWay(Vec<Participant>),
+    record: Record<Vec<Participant>>,
 }
 
 /// What one record holds.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Record {
+struct Content<'a> {
     /// Ids of long rooms are hashed in the key.
-    room: String,
-    list: Vec<Participant>,
+    room: Cow<'a, str>,
+    list: Cow<'a, [Participant]>,
     /// How many more there were at the time of the write.
     #[serde(default)]
     more: usize,
 }
 
-/// A record to write, or to remove, after a pause.
-#[derive(Debug)]
-pub struct Change {
-    pub room: RoomKey,
-    value: Option<Bytes>,
-    pause: Duration,
-}
+/// A room's record to write, or to remove.
+pub type Change = records::Change<RoomKey>;
 
 impl Roster {
     /// `limits`: participants of one record at most, by application.
@@ -96,7 +74,7 @@ impl Roster {
         *count += 1;
         let is_new = *count == 1;
         let change = (is_new && entry.is_listed(who, limit)).then(|| entry.change(room, limit)).flatten();
-        (change, entry.settled())
+        (change, entry.record.settled())
     }
 
     /// Takes a socket away.
@@ -116,55 +94,37 @@ impl Roster {
     /// Settles once the room's record says what this thread knows now.
     pub fn recorded(&mut self, room: &RoomKey) -> oneshot::Receiver<Settled> {
         match self.rooms.get_mut(room) {
-            Some(entry) => entry.settled(),
-            None => Room::default().settled(),
+            Some(entry) => entry.record.settled(),
+            None => Record::<()>::default().settled(),
         }
     }
 
     /// Revision of the room's last record; 0: none.
     pub fn revision(&self, room: &RoomKey) -> u64 {
-        self.rooms.get(room).map_or(0, |entry| entry.rev)
+        self.rooms.get(room).map_or(0, |entry| entry.record.revision())
     }
 
-    /// A write has ended, with its revision. Returns the next one: the list has changed meanwhile, or was not written. Who
-    /// waits is told of a failure at once, the write is repeated none the less.
+    /// A write has ended, with its revision. Returns the next one: the list has changed meanwhile, or was not written.
     pub fn written(&mut self, change: &Change, result: Result<u64, Unavailable>) -> Option<Change> {
-        let (room, limit) = (&change.room, self.limit(&change.room));
+        let (room, limit) = (&change.of, self.limit(&change.of));
         let entry = self.rooms.get_mut(room)?;
-        let Write::UnderWay(written) = std::mem::take(&mut entry.write) else { return None };
-        let next = match result {
-            Ok(rev) => {
-                entry.rev = rev;
-                let now = entry.list(limit);
-                (now != written).then(|| entry.start(room, now, Duration::ZERO))
-            }
-            Err(Unavailable) => {
-                entry.tell(Err(Unavailable));
-                let pause = (change.pause * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
-                let now = entry.list(limit);
-                Some(entry.start(room, now, pause))
-            }
-        };
-        if next.is_none() {
-            entry.tell(Ok(()));
-            if entry.here.is_empty() {
-                self.rooms.remove(room);
-            }
+        let (list, more) = (entry.list(limit), entry.more(limit));
+        if let Some((list, pause)) = entry.record.written(change.pause, result, list) {
+            return Some(change_to(room, list, more, pause));
         }
-        next
+        if entry.here.is_empty() {
+            self.rooms.remove(room);
+        }
+        None
     }
 
     /// Every record anew: others may have removed them while this node had no lease.
     pub fn rewrite_all(&mut self) -> Vec<Change> {
         let limits = &self.limits;
-        let clean = self.rooms.iter_mut().filter(|(_, entry)| matches!(entry.write, Write::Clean));
-        clean
-            .map(|(room, entry)| {
-                let limit = limits.get(usize::from(room.app)).copied().unwrap_or(usize::MAX);
-                let list = entry.list(limit);
-                entry.start(room, list, Duration::ZERO)
-            })
-            .collect()
+        let all = self.rooms.iter_mut().filter_map(|(room, entry)| {
+            entry.change(room, limits.get(usize::from(room.app)).copied().unwrap_or(usize::MAX))
+        });
+        all.collect()
     }
 
     fn limit(&self, room: &RoomKey) -> usize {
@@ -182,37 +142,23 @@ impl Room {
         self.here.keys().take(limit).any(|listed| listed == who)
     }
 
-    /// One write per room at a time; what changes meanwhile goes into the next.
+    /// How many the record leaves out.
+    fn more(&self, limit: usize) -> usize {
+        self.here.len().saturating_sub(limit)
+    }
+
+    /// What changes while a write is under way goes into the next.
     fn change(&mut self, room: &RoomKey, limit: usize) -> Option<Change> {
-        let clean = matches!(self.write, Write::Clean);
-        clean.then(|| self.start(room, self.list(limit), Duration::ZERO))
+        let (here, more) = (&self.here, self.more(limit));
+        let list = self.record.change(|| here.keys().take(limit).cloned().collect())?;
+        Some(change_to(room, list, more, Duration::ZERO))
     }
+}
 
-    fn start(&mut self, room: &RoomKey, list: Vec<Participant>, pause: Duration) -> Change {
-        let more = self.here.len() - list.len();
-        let record = Record { room: room.room.to_string(), list, more };
-        let value =
-            (!record.list.is_empty()).then(|| serde_json::to_vec(&record).expect("strings serialize").into());
-        self.write = Write::UnderWay(record.list);
-        Change { room: room.clone(), value, pause }
-    }
-
-    fn settled(&mut self) -> oneshot::Receiver<Settled> {
-        let (done, settled) = oneshot::channel();
-        match self.write {
-            // Nobody listens any more if this fails.
-            Write::Clean => drop(done.send(Ok(()))),
-            Write::UnderWay(_) => self.waiting.push(done),
-        }
-        settled
-    }
-
-    fn tell(&mut self, result: Settled) {
-        for waiting in self.waiting.drain(..) {
-            // Whoever waited may have left.
-            let _ = waiting.send(result);
-        }
-    }
+fn change_to(room: &RoomKey, list: &[Participant], more: usize, pause: Duration) -> Change {
+    let content = Content { room: Cow::Borrowed(&room.room), list: Cow::Borrowed(list), more };
+    let value = (!list.is_empty()).then(|| serde_json::to_vec(&content).expect("strings serialize").into());
+    Change::new(room.clone(), value, pause)
 }
 
 /// Where a thread's records stand.
@@ -228,12 +174,8 @@ pub struct RosterStore {
 impl RosterStore {
     /// Writes or removes one record; returns its revision.
     pub async fn write(&self, app: &App, change: &Change) -> Result<u64, Unavailable> {
-        tokio::time::sleep(change.pause).await;
-        let key = self.own_key(&change.room.room);
-        let result = match &change.value {
-            Some(value) => self.bus.kv_put(&app.roster, &key, value.clone(), None, None).await,
-            None => self.bus.kv_delete(&app.roster, &key, None).await,
-        };
+        let key = self.own_key(&change.of.room);
+        let result = change.write(&self.bus, &app.roster, &key).await;
         result.map_err(|error| {
             tracing::warn!(%error, app = app.name(), "a room's participants were not written");
             Unavailable
@@ -272,9 +214,9 @@ impl RosterStore {
                 self.sweep(app, entry.key, entry.rev);
                 continue;
             }
-            let Ok(record) = serde_json::from_slice::<Record>(&value) else { continue };
-            if record.room == room {
-                everybody.extend(record.list);
+            let Ok(content) = serde_json::from_slice::<Content<'_>>(&value) else { continue };
+            if content.room == room {
+                everybody.extend(content.list.into_owned());
             }
         }
         Ok(everybody.into_iter().take(limit).collect())
@@ -369,7 +311,7 @@ mod tests {
 
     fn users(change: &Change) -> Vec<String> {
         let Some(value) = &change.value else { return Vec::new() };
-        let record: Record = serde_json::from_slice(value).unwrap();
+        let record: Content<'_> = serde_json::from_slice(value).unwrap();
         record.list.iter().map(|who| who.user.to_string()).collect()
     }
 
@@ -408,7 +350,7 @@ mod tests {
         for _ in 0..10 {
             change = roster.written(&change, Err(Unavailable)).unwrap();
         }
-        assert_eq!((users(&change).len(), change.pause), (0, RETRY_LONGEST));
+        assert_eq!((users(&change).len(), change.pause), (0, records::RETRY_LONGEST));
         assert!(roster.written(&change, Ok(9)).is_none());
         assert!(roster.rooms.is_empty());
     }
@@ -425,7 +367,7 @@ mod tests {
         assert_eq!(settled.try_recv(), Ok(Ok(())));
         let change = roster.add(&room, &who("a")).0.unwrap();
         assert_eq!(users(&change), ["a", "b"]);
-        let record: Record = serde_json::from_slice(change.value.as_ref().unwrap()).unwrap();
+        let record: Content<'_> = serde_json::from_slice(change.value.as_ref().unwrap()).unwrap();
         assert_eq!(record.more, 2);
         assert!(roster.written(&change, Ok(2)).is_none());
         assert!(roster.remove(&room, &who("c")).is_none());

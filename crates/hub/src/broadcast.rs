@@ -1,6 +1,9 @@
 //! A broadcast as it crosses to the cores: encoded once, shared.
 
+use std::sync::Arc;
+
 use cluster::Envelope;
+use domain::call::View;
 
 use crate::{Delivery, Frames};
 
@@ -14,7 +17,10 @@ pub struct Broadcast {
     /// Id of the emission, the same in all copies.
     pub id: u128,
     pub order: Order,
+    /// None for what is the node's own business.
     pub frames: Frames,
+    /// The call whose room this is, as it is now.
+    pub view: Option<Arc<View>>,
 }
 
 /// Which class an event is of, and where it stands.
@@ -26,7 +32,9 @@ pub enum Order {
 }
 
 impl Broadcast {
-    pub fn new(app: u16, envelope: &Envelope<'_>, order: Order) -> Self {
+    /// `view`: what the envelope carries, read. An envelope without an event has no frames.
+    pub fn new(app: u16, envelope: &Envelope<'_>, order: Order, view: Option<Arc<View>>) -> Self {
+        let silent = envelope.event.is_empty();
         Self {
             app,
             rooms: envelope.rooms.iter().map(|room| (*room).into()).collect(),
@@ -34,7 +42,8 @@ impl Broadcast {
             except: envelope.except.iter().map(|id| (*id).into()).collect(),
             id: envelope.id,
             order,
-            frames: Frames::prepare(envelope, None),
+            frames: if silent { Frames::none() } else { Frames::prepare(envelope, None) },
+            view,
         }
     }
 
@@ -42,8 +51,50 @@ impl Broadcast {
         Delivery { app: self.app, order: self.order, rooms: &self.rooms, at: self.at, except: &self.except }
     }
 
+    /// The room this copy is for.
+    pub fn room(&self) -> &str {
+        &self.rooms[self.at]
+    }
+
     /// Bytes a receiver holds while this waits for it.
     pub fn size(&self) -> usize {
-        self.frames.ws().len()
+        /// About what a view takes.
+        const VIEW: usize = 512;
+        self.frames.ws().len() + if self.view.is_some() { VIEW } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::call::{CallId, Status};
+
+    use super::*;
+
+    #[test]
+    fn an_envelope_without_an_event_has_a_view_and_no_frames() {
+        let view = View {
+            call: CallId::new("c").unwrap(),
+            rev: 3,
+            status: Status::Ended,
+            seats: Vec::new(),
+            controls: Vec::new(),
+            sharers: Vec::new(),
+        };
+        let mut envelope = Envelope {
+            id: 1,
+            rooms: vec![".call:c"],
+            at: 0,
+            namespace: "/",
+            event: "",
+            tail: b"",
+            attachments: vec![],
+            except: vec![],
+            view: None,
+        };
+        let broadcast = Broadcast::new(0, &envelope, Order::Recoverable(1), Some(Arc::new(view.clone())));
+        assert!(broadcast.frames.is_empty() && broadcast.size() > 0);
+        assert_eq!((broadcast.view.as_deref(), broadcast.room()), (Some(&view), ".call:c"));
+        envelope.event = "call:media";
+        assert!(!Broadcast::new(0, &envelope, Order::Ephemeral, None).frames.is_empty());
     }
 }

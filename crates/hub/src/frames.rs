@@ -20,6 +20,15 @@ enum Packets {
 }
 
 impl Frames {
+    /// Nothing for clients.
+    pub fn none() -> Self {
+        Self { ws: Bytes::new(), packets: Packets::Many(Box::default()) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ws.is_empty()
+    }
+
     /// Encodes an envelope's event. `offset` becomes the last argument where the receivers can recover.
     pub fn prepare(envelope: &Envelope<'_>, offset: Option<&str>) -> Self {
         let mut packet = Vec::with_capacity(64 + envelope.tail.len());

@@ -186,6 +186,11 @@ impl<K: Copy> Hub<K> {
             .map(|membership| &self.room_slab[membership.room as usize].key)
     }
 
+    /// Highest sequence of the application's stream that was delivered on this core.
+    pub fn delivered(&self, app: u16) -> u64 {
+        self.delivered.get(&app).copied().unwrap_or(0)
+    }
+
     pub fn has_members(&self, room: &RoomKey) -> bool {
         self.rooms.contains_key(room)
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bus::{FeedEvent, SubId};
 use bytes::Bytes;
-use cluster::Envelope;
 use cluster::subject::RoomClass;
+use cluster::{Envelope, coordination};
+use domain::call::View;
 use hub::{Broadcast, Order, RoomKey};
 
 use super::barrier::Ticket;
@@ -146,10 +147,22 @@ impl Task {
         }
         let class = if order == Order::Ephemeral { "ephemeral" } else { "recoverable" };
         self.metrics.broadcasts.with_label_values(&[class]).inc();
-        let broadcast = Arc::new(Broadcast::new(key.app, &envelope, order));
+        let broadcast = Arc::new(Broadcast::new(key.app, &envelope, order, self.view(&envelope)));
         for (shard, pieces) in self.turn.iter_mut().enumerate() {
             if shards & (1 << shard) != 0 {
                 pieces.push(broadcast.clone());
+            }
+        }
+    }
+
+    /// The call that the envelope speaks of, read once for all receivers.
+    fn view(&self, envelope: &Envelope<'_>) -> Option<Arc<View>> {
+        match coordination::decode(envelope.view?) {
+            Ok(view) => Some(Arc::new(view)),
+            Err(error) => {
+                self.metrics.malformed_envelopes.inc();
+                tracing::warn!(%error, "a call's state could not be read");
+                None
             }
         }
     }

@@ -70,6 +70,7 @@ impl State {
             app.dialect.event(socket, &inbound)
         });
         let Some((serial, actions)) = actions else { return };
+        self.speaks(shard, session, serial);
         self.carry_out(shard, session, Run::event(nsp, serial, ack, actions));
     }
 
@@ -87,6 +88,7 @@ impl State {
             app.dialect.acked(socket, tag, &inbound("", &elements, args.attachments(), false))
         });
         let Some((serial, actions)) = actions else { return };
+        self.speaks(shard, session, serial);
         self.carry_out(shard, session, Run::event(nsp, serial, None, actions));
     }
 
@@ -99,6 +101,13 @@ impl State {
     ) -> Option<(u32, Actions)> {
         let socket = session.sockets.iter().find(|socket| socket.nsp == *nsp)?;
         Some((socket.serial, question(&socket.view(session.opening.handshake.as_deref()))))
+    }
+
+    fn speaks(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
+        let app = session.app;
+        if let Some(socket) = session.socket_by_serial(serial) {
+            self.heard(shard, app, socket);
+        }
     }
 
     /// Carries actions out until one has to wait, or to the end.
@@ -175,6 +184,7 @@ impl State {
             }
             state.settled(shard, session, &mut run, then, outcome);
             state.carry_out(shard, session, run);
+            state.end_entering(shard, session);
         });
     }
 
@@ -217,6 +227,10 @@ impl State {
             return;
         };
         session.released.extend(accepted.held);
+        let app = session.app;
+        if let Some(socket) = session.socket_by_serial(run.serial) {
+            self.list_device(shard, app, socket, 0);
+        }
         self.send(shard, session, Frame::Text(accepted.frame.into()));
     }
 

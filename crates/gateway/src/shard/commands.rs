@@ -2,6 +2,7 @@
 //! each enters it for a moment.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Append, AppendError};
@@ -11,19 +12,23 @@ use cluster::moving::MoveOwnerInput;
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
 use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant, Post};
-use domain::{Rejection, RoomId};
+use domain::{Identity, Rejection, RoomId};
 use futures_util::future::join_all;
 use hub::{JoinOutcome, RoomKey, SocketIx};
 use tokio::sync::oneshot;
 
 use super::actions::Waiting;
 use super::moving::SocketRooms;
+use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
-use super::{Shard, State};
+use super::{Shard, State, calls, watch};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::node::Unavailable;
 use crate::roster::Change;
+
+/// The node that a socket moved to lists it first; between two entries everybody sees one.
+const OVERLAP: Duration = Duration::from_secs(2);
 
 /// Async work that a turn started.
 #[derive(Debug)]
@@ -38,6 +43,10 @@ pub enum Task {
     Subscribe { app: u16, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
     /// The list of a socket that moved away changes once it is listed at its new node.
     RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
+    /// The record of a user's devices changed.
+    Devices(crate::presence::Change),
+    /// The same for its user's devices.
+    UnlistLater(Vec<Gone>),
 }
 
 /// Who acts.
@@ -48,6 +57,8 @@ pub struct Actor {
     pub serial: u32,
     pub socket: Box<str>,
     pub namespace: Box<str>,
+    /// `None` only in applications without tokens.
+    pub identity: Option<Arc<Identity>>,
     ix: SocketIx,
 }
 
@@ -59,6 +70,7 @@ impl Actor {
             serial: socket.serial,
             socket: socket.id.clone(),
             namespace: socket.nsp.as_str().into(),
+            identity: socket.identity.clone(),
             ix: socket.ix,
         }
     }
@@ -92,9 +104,9 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
                 }
             });
         }
+        Task::Devices(change) => super::presence::write(shard, change).await,
+        Task::UnlistLater(gone) => super::presence::unlist_later(shard, gone, OVERLAP).await,
         Task::RosterLater { app, rooms } => {
-            /// The new node lists the socket first; between two entries everybody sees one.
-            const OVERLAP: Duration = Duration::from_secs(2);
             tokio::time::sleep(OVERLAP).await;
             shard.turn(|state, _| {
                 for (room, participant) in rooms {
@@ -120,11 +132,11 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             Ok(Outcome::Waited)
         }
         Command::Verify { token } => verify(shard, actor, &token.0),
-        Command::Call { .. }
-        | Command::OwnCalls
-        | Command::Choose(_)
-        | Command::Presences { .. }
-        | Command::Unwatch(_) => Err(Rejection::Unavailable),
+        Command::Call { call, act } => calls::call(shard, actor, call, act).await,
+        Command::OwnCalls => calls::own_calls(shard, actor).await,
+        Command::Choose(change) => calls::choose(shard, actor, change).await,
+        Command::Presences { users, watch } => watch::presences(shard, actor, users, watch).await,
+        Command::Unwatch(users) => Ok(watch::unwatch(shard, actor, &users).await),
     }
 }
 
@@ -144,7 +156,7 @@ fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Outcome, Reje
             return Err(Rejection::InvalidToken);
         }
         socket.expires = super::connect::expiry(shard, actor.app, Some(&identity));
-        socket.identity = Some(Box::new(identity.clone()));
+        socket.identity = Some(Arc::new(identity.clone()));
         Ok(Outcome::Verified(Box::new(identity)))
     })
 }
@@ -195,13 +207,18 @@ async fn settle_join(
     Ok(participants)
 }
 
-async fn interest(shard: &Shard, rooms: Vec<RoomKey>) -> Result<(), Unavailable> {
+pub(super) async fn interest(shard: &Shard, rooms: Vec<RoomKey>) -> Result<(), Unavailable> {
     let waits = rooms.into_iter().map(|room| shard.shared.node.interest(room, shard.ix));
     join_all(waits).await.into_iter().collect()
 }
 
 /// A session that is about to move: its new node must be subscribed before a join is acked, and have left before a leave is.
-async fn announce_to_taker(shard: &Rc<Shard>, actor: &Actor, joined: &[RoomKey], left: &[RoomKey]) {
+pub(super) async fn announce_to_taker(
+    shard: &Rc<Shard>,
+    actor: &Actor,
+    joined: &[RoomKey],
+    left: &[RoomKey],
+) {
     let waits = shard.turn(|state, shard| {
         let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else { return None };
         let key = session.move_key()?.clone();
@@ -239,6 +256,7 @@ async fn list_in_room(
         socket.listed.push((key.room.clone(), participant.clone()));
         let (change, settled) = state.roster.add(key, participant);
         state.tasks.extend(change.map(|change| Task::Roster { app: actor.app, change }));
+        state.device_room(actor, &key.room, true);
         Some(settled)
     });
     match settled {
@@ -275,7 +293,8 @@ impl State {
         }
         let limit = app.limits.rooms_per_socket;
         let new = keys.iter().filter(|key| !self.hub.contains(actor.ix, key)).count();
-        if self.hub.rooms_of(actor.ix).count() + new > limit {
+        let own = self.hub.rooms_of(actor.ix).filter(|key| !watch::is_internal(&key.room)).count();
+        if own + new > limit {
             return Err(Rejection::OverLimit {
                 what: "number of rooms",
                 limit: limit as u64,
@@ -286,7 +305,7 @@ impl State {
         Ok(joined.cloned().collect())
     }
 
-    fn remove_members(&mut self, shard: &Shard, actor: &Actor, keys: &[RoomKey]) {
+    pub(super) fn remove_members(&mut self, shard: &Shard, actor: &Actor, keys: &[RoomKey]) {
         if !self.is_here(actor) {
             return;
         }
@@ -302,6 +321,11 @@ impl State {
             Some(Entry::Live(session)) => session.socket_by_serial(actor.serial).is_some(),
             _ => false,
         }
+    }
+
+    /// The acting socket's place in the hub; `None`: it is gone.
+    pub(super) fn socket_ix(&mut self, actor: &Actor) -> Option<SocketIx> {
+        self.is_here(actor).then_some(actor.ix)
     }
 
     fn remember_memberships(&mut self, actor: &Actor, joins: Vec<Join>) {
@@ -327,12 +351,14 @@ impl State {
     fn unlist(&mut self, actor: &Actor, keys: &[RoomKey]) {
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
-        for key in keys {
-            if let Some(at) = socket.listed.iter().position(|(room, _)| *room == key.room) {
-                let (_, participant) = socket.listed.swap_remove(at);
-                let change = self.roster.remove(key, &participant);
-                self.tasks.extend(change.map(|change| Task::Roster { app: actor.app, change }));
-            }
+        let listed = keys.iter().filter_map(|key| {
+            let at = socket.listed.iter().position(|(room, _)| *room == key.room)?;
+            Some((key, socket.listed.swap_remove(at).1))
+        });
+        for (key, participant) in listed.collect::<Vec<_>>() {
+            let change = self.roster.remove(key, &participant);
+            self.tasks.extend(change.map(|change| Task::Roster { app: actor.app, change }));
+            self.device_room(actor, &key.room, false);
         }
     }
 }

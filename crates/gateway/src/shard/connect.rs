@@ -1,5 +1,7 @@
 //! Sockets come and go: CONNECT with its token, the token's expiry, the end of a socket.
 
+use std::sync::Arc;
+
 use cluster::sid::{log_name, socket_id};
 use dialects::TokenFailure;
 use domain::Identity;
@@ -9,7 +11,7 @@ use socketio::{Event, Incoming, Json, Namespace, Violation};
 use super::actions::Run;
 use super::commands::{Actor, Task};
 use super::session::{Session, Socket, Target};
-use super::{Shard, State};
+use super::{Shard, State, calls};
 use crate::auth::{TokenError, find_token};
 use crate::clock::{Millis, unix_ms};
 use crate::config::OnTokenExpiry;
@@ -80,13 +82,14 @@ impl State {
             nsp: nsp.clone(),
             id: id.into(),
             ix,
-            identity: identity.map(Box::new),
+            identity: identity.map(Arc::new),
             memberships: Vec::new(),
             calls: Vec::new(),
             listed: Vec::new(),
             stage: 0,
             accepted: false,
             expires,
+            heard: None,
         });
         shard.shared.metrics.sockets.with_label_values(&[app.name()]).inc();
         let handshake = session.opening.handshake.as_deref();
@@ -121,6 +124,10 @@ impl State {
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(app).name()]).dec();
         for room in self.hub.remove(socket.ix) {
             shard.shared.node.release(room, shard.ix);
+        }
+        calls::count(shard, app, socket.calls.len(), 0);
+        if let Some(gone) = Self::gone(app, socket) {
+            self.unlist_device(shard, &gone);
         }
         for (room, participant) in &socket.listed {
             let change = self.roster.remove(&hub::RoomKey::new(app, room), participant);

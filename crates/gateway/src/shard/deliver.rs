@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::call::{View, is_call_room};
 use engineio::{CloseReason, Input};
 use hub::{Broadcast, Order};
 
@@ -25,9 +26,19 @@ impl State {
     }
 
     fn deliver(&mut self, shard: &Shard, broadcast: &Arc<Broadcast>) {
+        if !broadcast.frames.is_empty() {
+            self.deliver_frames(shard, broadcast);
+        }
+        if let Some(view) = &broadcast.view {
+            self.deliver_view(shard, broadcast, view);
+        }
+    }
+
+    fn deliver_frames(&mut self, shard: &Shard, broadcast: &Arc<Broadcast>) {
         let limit = shard.shared.app(broadcast.app).limits.outbox_bytes;
         let engine_config = &shard.shared.app(broadcast.app).engine;
         let ephemeral = broadcast.order == Order::Ephemeral;
+        let of_call = is_call_room(broadcast.room());
         let (ws, size, now) = (broadcast.frames.ws(), broadcast.size(), shard.now());
         let mut slow: Vec<SessionKey> = Vec::new();
         let mut dropped = 0;
@@ -41,6 +52,15 @@ impl State {
                     && ephemeral
                 {
                     seen.push(broadcast.id);
+                }
+                if of_call
+                    && let Some(entering) = &mut session.entering
+                    && entering.holds(target.serial, broadcast.room())
+                {
+                    if !entering.hold(broadcast, limit) {
+                        slow.push(target.session);
+                    }
+                    return;
                 }
                 let direct =
                     session.engine.direct().and_then(|ws| session.link(ws)).filter(|link| !link.base64);
@@ -90,6 +110,41 @@ impl State {
         });
         shard.shared.metrics.deliveries.inc_by(receivers as u64);
         shard.shared.metrics.dropped_ephemeral.inc_by(dropped);
+        self.cut_slow(shard, slow);
+    }
+
+    /// A call as it is now: its sockets take note, and those whose device is not in it leave its rooms. Where an event came with
+    /// it, who waits has it already.
+    fn deliver_view(&mut self, shard: &Shard, broadcast: &Arc<Broadcast>, view: &Arc<View>) {
+        let limit = shard.shared.app(broadcast.app).limits.outbox_bytes;
+        let alone = broadcast.frames.is_empty();
+        let (mut told, mut slow) = (Vec::new(), Vec::new());
+        let Self { hub, sessions, .. } = self;
+        hub.deliver(broadcast.delivery(), |target| match sessions.get_mut(target.session) {
+            Some(Entry::Live(session)) => match &mut session.entering {
+                Some(entering) if entering.holds(target.serial, broadcast.room()) => {
+                    if alone && !entering.hold(broadcast, limit) {
+                        slow.push(target.session);
+                    }
+                }
+                _ => told.push(target),
+            },
+            Some(Entry::Arriving(arriving)) if alone => {
+                arriving.buffered_bytes += broadcast.size();
+                arriving.buffer.push((target.serial, broadcast.clone()));
+                if arriving.buffered_bytes > limit {
+                    slow.push(target.session);
+                }
+            }
+            Some(Entry::Arriving(_) | Entry::Out) | None => {}
+        });
+        for target in told {
+            self.see_live(shard, target.session, target.serial, view);
+        }
+        self.cut_slow(shard, slow);
+    }
+
+    fn cut_slow(&mut self, shard: &Shard, slow: Vec<SessionKey>) {
         for key in slow {
             self.close(shard, key, CloseReason::SlowClient);
             self.abandon_arriving(shard, key);

@@ -2,19 +2,23 @@
 //!
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
 //! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
-//! `commands` what dialects ask for, `chat` the writers of conversations, `deliver` the hot path of a broadcast, `reader` the
+//! `commands` what dialects ask for, `calls` and `watch` what of it concerns calls and other users, `presence` which sockets are
+//! devices of their users, `chat` the writers of conversations, `deliver` the hot path of a broadcast, `reader` the
 //! task behind a WebSocket, `moving` the session move, `timers` the deadlines.
 
 mod actions;
+mod calls;
 mod chat;
 mod commands;
 mod connect;
 mod deliver;
 mod moving;
+mod presence;
 mod reader;
 mod session;
 mod timers;
 mod turns;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,11 +37,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::app::App;
 use crate::clock::{Clock, Millis};
+use crate::coordination::Coordinator;
 use crate::lease::Nodes;
 use crate::link::{self, Link};
 use crate::metrics::Metrics;
 use crate::node::{Fed, Node};
 use crate::peers::Peers;
+use crate::presence::Devices;
 use crate::roster::{Roster, RosterStore, Sweeps};
 
 pub use session::{Opening, SessionKey};
@@ -56,6 +62,7 @@ pub struct Shared {
     pub node: Node,
     pub peers: Peers,
     pub nodes: Nodes,
+    pub coordinator: Coordinator,
     /// The node is leaving: no new sessions, no further requests on open connections.
     pub draining: AtomicBool,
 }
@@ -142,7 +149,11 @@ pub enum Control {
         done: oneshot::Sender<usize>,
     },
     /// The node's lease had lapsed: others may have removed its records.
-    RewriteRosters,
+    RewriteRecords,
+    /// Settles once the records of the users' devices are written, or could not be.
+    Recorded {
+        done: oneshot::Sender<()>,
+    },
     /// Close what is left now.
     CutOff,
 }
@@ -204,6 +215,7 @@ pub(crate) struct State {
     tasks: Vec<commands::Task>,
     timers: timers::Timers,
     roster: Roster,
+    devices: Devices,
     /// Rooms whose messages this thread stores.
     chats: chat::Rooms,
     /// Joins of reserved sessions that wait for the taker.
@@ -227,7 +239,12 @@ impl Shard {
             sweeps: Sweeps::default(),
         };
         let listed = shared.apps.iter().map(|app| app.limits.participants_listed).collect();
-        let state = State { roster: Roster::new(listed), ..State::default() };
+        let presence =
+            shared.apps.iter().map(|app| app.dialect.realtime().map(|realtime| realtime.presence.clone()));
+        let devices = Devices::new(presence.collect());
+        let idle_pass_ms = presence::idle_pass_ms(&devices, shared.apps.len());
+        let timers = timers::Timers::new(shared.clock.now(), idle_pass_ms);
+        let state = State { roster: Roster::new(listed), devices, timers, ..State::default() };
         Rc::new(Self {
             ix: handle.ix,
             shared,
@@ -268,7 +285,7 @@ impl Shard {
         const PER_TURN: usize = 64;
         loop {
             let wake =
-                self.shared.clock.instant(self.state.borrow().timers.next().unwrap_or(Millis::MAX / 2));
+                self.shared.clock.instant(self.state.borrow().next_timeout().unwrap_or(Millis::MAX / 2));
             tokio::select! {
                 biased;
                 fed = inbox.feed.recv() => {
@@ -285,7 +302,7 @@ impl Shard {
                         let Ok(control) = inbox.control.try_recv() else { break };
                         self.on_control(control, &http);
                     }
-                    if self.state.borrow().timers.next().is_some_and(|at| at <= self.now()) {
+                    if self.state.borrow().next_timeout().is_some_and(|at| at <= self.now()) {
                         self.turn(State::on_timers);
                     }
                 }
@@ -338,12 +355,22 @@ impl Shard {
                     self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
                 let _ = done.send(left);
             }
-            Control::RewriteRosters => self.turn(|state, _| {
+            Control::RewriteRecords => self.turn(|state, _| {
                 let changes = state.roster.rewrite_all();
                 let tasks =
-                    changes.into_iter().map(|change| commands::Task::Roster { app: change.room.app, change });
+                    changes.into_iter().map(|change| commands::Task::Roster { app: change.of.app, change });
                 state.tasks.extend(tasks);
+                let changes = state.devices.rewrite_all();
+                state.write_devices(changes);
             }),
+            Control::Recorded { done } => {
+                let unsettled = self.turn(|state, _| state.devices.unsettled());
+                tokio::task::spawn_local(async move {
+                    futures_util::future::join_all(unsettled).await;
+                    // The drain did not wait for it.
+                    let _ = done.send(());
+                });
+            }
             Control::CutOff => {
                 self.turn(|state, shard| state.cut_off(shard));
             }

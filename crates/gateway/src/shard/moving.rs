@@ -12,6 +12,7 @@ mod leaving;
 use bytes::Bytes;
 use dialects::{Handshake, Membership, Participant};
 use domain::Identity;
+use domain::call::View;
 use serde::{Deserialize, Serialize};
 use socketio::{FrozenConnections, Namespace};
 
@@ -55,6 +56,15 @@ pub struct PackedSocket {
     pub listed: Vec<(Box<str>, Participant)>,
     pub stage: u32,
     pub accepted: bool,
+    /// The calls its device is in; it is in their rooms.
+    #[serde(default)]
+    pub calls: Vec<View>,
+    /// Rooms of the users it watches.
+    #[serde(default)]
+    pub watched: Vec<String>,
+    /// Since its client was heard last; `None`: it is no device of a user.
+    #[serde(default)]
+    pub quiet_ms: Option<u64>,
 }
 
 /// Who waits for a barrier in the shard's feed.
@@ -68,8 +78,9 @@ pub enum Barrier {
     Subscribed { mv: u64, seq: u32 },
 }
 
+/// With named fields: unknown ones are skipped and absent ones default at neighbouring versions.
 pub fn encode(value: &impl Serialize) -> Bytes {
-    rmp_serde::to_vec(value).expect("strings and bytes always encode into memory").into()
+    rmp_serde::to_vec_named(value).expect("strings and bytes always encode into memory").into()
 }
 
 impl State {

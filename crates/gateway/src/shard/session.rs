@@ -17,6 +17,8 @@ use slab::Slab;
 use socketio::{Connections, Namespace};
 use tokio::sync::oneshot;
 
+use super::calls::Entering;
+use super::presence::Heard;
 use crate::clock::Millis;
 use crate::link::Link;
 
@@ -86,6 +88,8 @@ pub struct Session {
     /// Answers to POSTs that wait for room in `inbox`.
     pub held_answers: Vec<(PollId, engineio::Answer)>,
     pub opening: Opening,
+    /// One of its sockets is on its way into a call.
+    pub entering: Option<Box<Entering>>,
     pub moving: Moving,
     /// Set on a session that moved here, until this node's feed is past what the old node delivered.
     pub delivered_before: Option<Box<DeliveredBefore>>,
@@ -140,7 +144,7 @@ pub struct Socket {
     pub nsp: Namespace,
     pub id: Box<str>,
     pub ix: SocketIx,
-    pub identity: Option<Box<Identity>>,
+    pub identity: Option<Arc<Identity>>,
     pub memberships: Vec<Membership>,
     /// The calls its device is in.
     pub calls: Vec<Arc<domain::call::View>>,
@@ -150,6 +154,8 @@ pub struct Socket {
     pub accepted: bool,
     /// When its token runs out.
     pub expires: Option<Millis>,
+    /// Set while it is listed as a device of its user.
+    pub heard: Option<Heard>,
 }
 
 /// A session on its way here: its WebSocket is here, its state is not yet.
@@ -256,6 +262,10 @@ impl Table {
         }
     }
 
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().map(|(_, (_, entry))| entry)
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -294,6 +304,7 @@ impl Session {
             ending: None,
             held_answers: Vec::new(),
             opening,
+            entering: None,
             moving: Moving::No,
             delivered_before: None,
             scheduled: Millis::MAX,

@@ -10,11 +10,28 @@ use crate::clock::Millis;
 #[derive(Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Millis, SessionKey)>>,
+    /// When all sockets are looked at next, and the pause between two such passes.
+    idle_pass: Option<(Millis, Millis)>,
 }
 
 impl Timers {
-    pub fn next(&self) -> Option<Millis> {
+    /// `idle_pass_ms`: the pause between two looks at all sockets.
+    pub fn new(now: Millis, idle_pass_ms: Option<Millis>) -> Self {
+        Self { heap: BinaryHeap::new(), idle_pass: idle_pass_ms.map(|pause| (now + pause, pause)) }
+    }
+
+    fn next(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Whether all sockets are to be looked at now. The next time is a pause later.
+    pub fn is_idle_pass_due(&mut self, now: Millis) -> bool {
+        let Some((due, pause)) = &mut self.idle_pass else { return false };
+        let is_due = *due <= now;
+        if is_due {
+            *due = now + *pause;
+        }
+        is_due
     }
 
     /// Makes sure that the session is looked at when its next deadline is due. `true`: the heap's earliest deadline changed.
@@ -49,8 +66,15 @@ fn upper_timeout(session: &Session) -> Option<Millis> {
 }
 
 impl State {
+    /// When there is something to do next.
+    pub(super) fn next_timeout(&self) -> Option<Millis> {
+        let idle_pass = self.timers.idle_pass.map(|(due, _)| due);
+        self.timers.next().into_iter().chain(self.devices.next_timeout()).chain(idle_pass).min()
+    }
+
     pub(super) fn on_timers(&mut self, shard: &Shard) {
         let now = shard.now();
+        self.on_presence_timers(now);
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { continue };
             if session.scheduled == at {

@@ -1,10 +1,13 @@
 //! The side that takes a session: its WebSocket is here before its state is. What comes for its sockets waits, what the old node
 //! has delivered already is dropped.
 
+use std::sync::Arc;
+
 use cluster::moving::{TakerInput, TakerOutput};
 use cluster::sid::{NodeId, log_name};
 use engineio::{CloseReason, Frame, Input, WsId};
 use hub::RoomKey;
+use rustc_hash::FxHashSet;
 
 use super::{Barrier, Packed, PackedSocket, SocketRooms};
 use crate::clock::Millis;
@@ -14,7 +17,7 @@ use crate::shard::session::{
     Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Opening, Session, SessionKey, Socket,
     Target,
 };
-use crate::shard::{Shard, State, connect};
+use crate::shard::{Shard, State, calls, connect};
 
 /// Most bytes of late frames that wait for their session.
 const MAX_LATE_BYTES: usize = 4 << 20;
@@ -278,14 +281,8 @@ impl State {
         }
         let before = DeliveredBefore { applied: packed.applied, seen: packed.seen.into_iter().collect() };
         for (serial, broadcast) in arriving.buffer {
-            let new = !before.has(&broadcast);
-            let room = RoomKey::new(session.app, &broadcast.rooms[broadcast.at]);
-            let member =
-                session.socket_by_serial(serial).is_some_and(|socket| self.hub.contains(socket.ix, &room));
-            if new && member {
-                for frame in broadcast.frames.packets() {
-                    session.engine.handle(&app.engine, shard.now(), Input::Send(frame.clone()));
-                }
+            if !before.has(&broadcast) {
+                self.replay(shard, &mut session, serial, &broadcast);
             }
         }
         session.delivered_before = Some(Box::new(before));
@@ -326,12 +323,9 @@ impl State {
                 (serial, self.hub.insert(&packed.id, Target { session: session.key, serial }))
             }
         };
-        let left: Vec<RoomKey> = self
-            .hub
-            .rooms_of(ix)
-            .filter(|key| packed.memberships.iter().all(|membership| membership.room != key.room))
-            .cloned()
-            .collect();
+        let rooms = rooms_of(session.app, &packed);
+        let left: Vec<RoomKey> =
+            self.hub.rooms_of(ix).filter(|key| !rooms.contains(&*key.room)).cloned().collect();
         for room in left {
             if self.hub.leave(ix, &room) == Some(true) {
                 shard.shared.node.release(room, shard.ix);
@@ -343,20 +337,36 @@ impl State {
         }
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(session.app).name()]).inc();
         let expires = connect::expiry(shard, session.app, packed.identity.as_ref());
-        session.sockets.push(Socket {
+        calls::count(shard, session.app, 0, packed.calls.len());
+        let mut socket = Socket {
             serial,
             nsp: packed.nsp,
             id: packed.id.into(),
             ix,
-            identity: packed.identity.map(Box::new),
+            identity: packed.identity.map(Arc::new),
             memberships: packed.memberships,
-            calls: Vec::new(),
+            calls: packed.calls.into_iter().map(Arc::new).collect(),
             listed: packed.listed,
             stage: packed.stage,
             accepted: packed.accepted,
             expires,
-        });
+            heard: None,
+        };
+        if let Some(quiet_ms) = packed.quiet_ms {
+            self.list_device(shard, session.app, &mut socket, quiet_ms);
+        }
+        session.sockets.push(socket);
     }
+}
+
+/// Every room that the socket is in.
+fn rooms_of(app: u16, packed: &PackedSocket) -> FxHashSet<Box<str>> {
+    let own = packed.memberships.iter().map(|membership| membership.room.clone());
+    let watched = packed.watched.iter().map(|room| room.as_str().into());
+    let user = packed.identity.as_ref().map(|identity| &identity.user);
+    let calls = packed.calls.iter().zip(user.into_iter().cycle());
+    let calls = calls.flat_map(|(view, user)| calls::rooms(app, &view.call, user)).map(|key| key.room);
+    own.chain(watched).chain(calls).collect()
 }
 
 fn headers(pairs: &[(String, String)]) -> Option<Box<http::HeaderMap>> {

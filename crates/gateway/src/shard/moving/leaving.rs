@@ -1,5 +1,7 @@
 //! The side that gives a session away: reserved it goes on as before, frozen it is packed and forgotten.
 
+use std::sync::Arc;
+
 use cluster::moving::{MoveKey, MoveOwnerInput, MoveOwnerOutput};
 use cluster::node_message::RefuseReason;
 use cluster::sid::log_name;
@@ -8,7 +10,7 @@ use engineio::{CloseReason, Input};
 use super::{Barrier, Packed, PackedSocket, SocketRooms, encode};
 use crate::shard::commands::Task;
 use crate::shard::session::{Moving, Session, SessionKey, Socket};
-use crate::shard::{Shard, State, connect};
+use crate::shard::{Shard, State, calls, connect};
 
 impl State {
     pub(in crate::shard) fn on_move_owner(&mut self, shard: &Shard, output: MoveOwnerOutput) {
@@ -165,7 +167,9 @@ impl State {
             self.farewells.insert(key.clone(), farewells);
         }
         let mut sockets = Vec::new();
+        let mut gone = Vec::new();
         for socket in session.sockets.drain(..) {
+            let watched = self.watched(socket.ix).map(|room| room.room.to_string()).collect();
             for room in self.hub.remove(socket.ix) {
                 shard.shared.node.release(room, shard.ix);
             }
@@ -173,15 +177,24 @@ impl State {
             if !socket.listed.is_empty() {
                 self.tasks.push(Task::RosterLater { app: session.app, rooms: socket.listed.clone() });
             }
+            gone.extend(Self::gone(session.app, &socket));
+            calls::count(shard, session.app, socket.calls.len(), 0);
+            let quiet_ms = socket.heard.map(|heard| shard.now().saturating_sub(heard.at));
             sockets.push(PackedSocket {
                 id: socket.id.into(),
                 nsp: socket.nsp,
-                identity: socket.identity.map(|identity| *identity),
+                identity: socket.identity.map(Arc::unwrap_or_clone),
                 memberships: socket.memberships,
                 listed: socket.listed,
                 stage: socket.stage,
                 accepted: socket.accepted,
+                calls: socket.calls.into_iter().map(Arc::unwrap_or_clone).collect(),
+                watched,
+                quiet_ms,
             });
+        }
+        if !gone.is_empty() {
+            self.tasks.push(Task::UnlistLater(gone));
         }
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
         let headers = session.opening.headers.iter().flat_map(|headers| headers.iter());
