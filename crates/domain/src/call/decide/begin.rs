@@ -1,8 +1,8 @@
 //! New calls: who may be invited, who rings.
 
 use super::{
-    Act, Actor, BTreeSet, Call, CallSettings, Command, Decision, Draft, Event, Kind, Limit, Refusal,
-    UserCalls, UserId, World, must_have_room,
+    Act, Actor, BTreeMap, BTreeSet, Call, CallSettings, Command, Decision, Draft, Event, Kind, Limit,
+    Refusal, UserCalls, UserId, World, must_have_room,
 };
 use crate::call::{Invite, Offer};
 
@@ -61,7 +61,7 @@ fn started<'a>(
 ) -> Draft<'a> {
     let ring_until_ms = now_ms.saturating_add(settings.ring_ms());
     let call = Call::begun(&command.call, actor, &offer, now_ms, ring_until_ms);
-    let mut draft = Draft::new(call, world, settings, now_ms);
+    let mut draft = Draft { entries: BTreeMap::new(), ..Draft::new(call, world, settings, now_ms) };
     draft.tell(Event::Initiated { by: actor.clone(), offer: offer.into(), at_ms: now_ms, ring_until_ms });
     draft
 }

@@ -2,28 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{Call, Kind, UserCallState, UserCalls, UserId};
-use crate::call::{Seat, UserCall};
+use super::{Call, Kind, Leg, UserCall, UserCallState, UserCalls, UserId};
+use crate::call::Seat;
 
 impl Call {
     /// What the record of this seat's user says of the call; `None`: nothing. Who is in an unanswered call made it.
-    pub(super) fn entry_of(&self, seat: &Seat) -> Option<UserCall> {
+    fn entry_of(&self, seat: &Seat) -> Option<UserCall> {
         let state = match &seat.leg {
             _ if self.status.is_over() => return None,
-            super::Leg::Ringing => UserCallState::Ringing,
+            Leg::Ringing => UserCallState::Ringing,
             leg if !leg.is_in() => return None,
             _ if self.status.is_waiting() => UserCallState::Calling,
             _ => UserCallState::In,
         };
         Some(UserCall { call: self.id.clone(), state, peer: self.peer_of(&seat.who.user) })
-    }
-
-    /// Users whose records name the call.
-    pub(super) fn listed(&self) -> impl Iterator<Item = UserId> {
-        self.seats
-            .iter()
-            .filter(|seat| seat.leg.is_in() || seat.leg == super::Leg::Ringing)
-            .map(|seat| seat.who.user.clone())
     }
 
     fn peer_of(&self, user: &UserId) -> Option<UserId> {
@@ -32,15 +24,26 @@ impl Call {
     }
 }
 
-/// The records that must change so that they say what the call says.
-pub(super) fn changed(call: &Call, users: &BTreeMap<UserId, UserCalls>) -> BTreeMap<UserId, UserCalls> {
+/// What the records of all seats' users say of the call.
+pub(super) fn entries(call: &Call) -> BTreeMap<UserId, UserCall> {
+    let entry = |seat: &Seat| Some((seat.who.user.clone(), call.entry_of(seat)?));
+    call.seats.iter().filter_map(entry).collect()
+}
+
+/// The records that must change so that they say what the call says; `before` is what they said of it. Records that stay as they
+/// are need not have been loaded.
+pub(super) fn changed(
+    call: &Call,
+    before: &BTreeMap<UserId, UserCall>,
+    users: &BTreeMap<UserId, UserCalls>,
+) -> BTreeMap<UserId, UserCalls> {
     let mut changed = BTreeMap::new();
     for seat in &call.seats {
+        let user = &seat.who.user;
         let entry = call.entry_of(seat);
-        let before = users.get(&seat.who.user);
-        if before.and_then(|calls| calls.get(&call.id)) != entry.as_ref() {
-            let before = before.cloned().unwrap_or_default();
-            changed.insert(seat.who.user.clone(), with(before, call, entry));
+        if before.get(user) != entry.as_ref() {
+            let calls = users.get(user).cloned().unwrap_or_default();
+            changed.insert(user.clone(), with(calls, call, entry));
         }
     }
     changed

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Act, Actor, Call, CallId, CallSettings, Command, Event, Kind, Leg, Limit, REMEMBERED_COMMANDS, Refusal,
-    Status, UserCallState, UserCalls, apply,
+    Status, UserCall, UserCallState, UserCalls, apply,
 };
 use crate::UserId;
 
@@ -60,7 +60,9 @@ pub fn concerned(call: Option<&Call>, command: &Command) -> Vec<UserId> {
             BTreeSet::new()
         }
         (Some(call), _) if call.status.is_over() => BTreeSet::new(),
-        (Some(call), _) => actor.filter(|user| call.seat(user).is_some()).chain(call.listed()).collect(),
+        (Some(call), _) => {
+            actor.filter(|user| call.seat(user).is_some()).chain(mirror::entries(call).into_keys()).collect()
+        }
     };
     users.into_iter().collect()
 }
@@ -109,6 +111,8 @@ pub fn decide(
 struct Draft<'a> {
     call: Call,
     events: Vec<Event>,
+    /// What the users' records say of the call before the decision.
+    entries: BTreeMap<UserId, UserCall>,
     users: &'a BTreeMap<UserId, UserCalls>,
     settings: &'a CallSettings,
     now_ms: u64,
@@ -123,7 +127,14 @@ impl<'a> Draft<'a> {
         });
         let seen = [Some(call.created_ms), call.accepted_ms].into_iter().flatten().chain(joined).max();
         let now_ms = now_ms.max(seen.unwrap_or(0));
-        Self { call, events: Vec::new(), users: &world.users, settings, now_ms }
+        Self {
+            entries: mirror::entries(&call),
+            call,
+            events: Vec::new(),
+            users: &world.users,
+            settings,
+            now_ms,
+        }
     }
 
     fn act(&mut self, act: &Act, actor: &Actor) -> Result<(), Refusal> {
@@ -163,7 +174,7 @@ impl<'a> Draft<'a> {
             self.call.done.pop_front();
         }
         self.call.done.push_back(command.id);
-        let users = mirror::changed(&self.call, self.users);
+        let users = mirror::changed(&self.call, &self.entries, self.users);
         Decision { call: self.call, users, events: self.events }
     }
 
