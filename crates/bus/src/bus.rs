@@ -126,7 +126,8 @@ impl Bus {
         }
     }
 
-    /// The room feed; `None` if it was taken before.
+    /// The room feed; `None` if it was taken before. Without a subscription it still tells how the connection and the streams'
+    /// leaders fare ([`crate::FeedEvent::Connected`], [`crate::FeedEvent::LeaderChanged`]): reason enough to take it.
     pub fn feed(&self) -> Option<Feed> {
         self.shared().feed.take()
     }

@@ -91,16 +91,15 @@ async fn a_consumer_that_is_dropped_leaves_what_it_holds_to_the_others() {
     let (a, b) = (connect(&child.url()).await, connect(&child.url()).await);
     a.ensure_stream(&stream()).await.unwrap();
     store(&a, 0..50).await;
-    let mut at_a = a.consume(spec()).await.unwrap();
+    // The time for acknowledgements is no way out: only giving back is.
+    let patient = ConsumerSpec { ack_wait: Duration::from_secs(3600), ..spec() };
+    let mut at_a = a.consume(patient.clone()).await.unwrap();
     next(&mut at_a).await.ack.ack();
-    // Nothing is acknowledged for 30 s, and all of it was on its way to `a`.
     drop(at_a);
-    let mut at_b = b.consume(spec()).await.unwrap();
-    let started = Instant::now();
+    let mut at_b = b.consume(patient).await.unwrap();
     for _ in 1..50 {
         next(&mut at_b).await.ack.ack();
     }
-    assert!(started.elapsed() < spec().ack_wait, "it came because the time for acknowledgements was over");
     child.stop().await;
 }
 

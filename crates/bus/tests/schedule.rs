@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bus::child::{ChildOptions, NatsCluster};
 use bus::kv::{kv_append, kv_delete_append, stream_of, subject_of};
 use bus::{
     Append, AppendError, BucketSpec, Bus, Consumer, ConsumerSpec, Stored, header_value, schedule_append,
@@ -30,13 +31,17 @@ fn key(name: &str, value: &'static str, expect: u64) -> Append {
     kv_append(BUCKET, name, Bytes::from(value), None, Some(expect))
 }
 
-async fn prepare(bus: &Bus) -> Consumer {
+async fn prepare(bus: &Bus, replicas: usize) -> Consumer {
     let bucket = BucketSpec {
         allow_msg_schedules: true,
         extra_subjects: vec!["tl.x.timer.>".to_owned(), "tl.x.due.>".to_owned()],
-        ..BucketSpec::new(BUCKET, 1)
+        ..BucketSpec::new(BUCKET, replicas)
     };
-    bus.ensure_bucket(&bucket).await.unwrap();
+    // A new cluster may need a moment to place a stream.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = bus.ensure_bucket(&bucket).await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
     bus.ensure_bucket(&bucket).await.unwrap();
     let spec = ConsumerSpec {
         stream: stream_of(BUCKET),
@@ -64,7 +69,7 @@ async fn keys_and_schedule_are_stored_together_or_not_at_all() {
     let dir = TempDir::new("batch");
     let child = server(&dir).await;
     let bus = connect(&child.url()).await;
-    let mut consumer = prepare(&bus).await;
+    let mut consumer = prepare(&bus, 1).await;
     let batch = vec![key("c.1", "1", 0), key("u.a", "1", 0), key("u.b", "1", 0), timer(in_ms(60_000), "old")];
     let last = bus.append_batch(batch, soon()).await.unwrap();
     let revs = [last - 3, last - 2, last - 1];
@@ -103,7 +108,7 @@ async fn a_schedule_that_was_taken_back_does_not_fire() {
     let dir = TempDir::new("cancel");
     let child = server(&dir).await;
     let bus = connect(&child.url()).await;
-    let mut consumer = prepare(&bus).await;
+    let mut consumer = prepare(&bus, 1).await;
     let at_ms = in_ms(500);
     let later = schedule_append("tl.x.timer.c2", "tl.x.due.c2", at_ms + 500, Bytes::from("later"), None);
     bus.append_batch(vec![timer(at_ms, "never"), later], soon()).await.unwrap();
@@ -117,9 +122,26 @@ async fn a_schedule_survives_a_restart() {
     let dir = TempDir::new("restart");
     let child = server(&dir).await;
     let bus = connect(&child.url()).await;
-    let mut consumer = prepare(&bus).await;
+    let mut consumer = prepare(&bus, 1).await;
     bus.append_batch(vec![key("c.1", "1", 0), timer(in_ms(1500), "later")], soon()).await.unwrap();
     kill9(child.pid());
     assert_eq!(fired(&mut consumer).await.payload, "later");
     child.stop().await;
+}
+
+#[tokio::test]
+async fn a_schedule_fires_though_a_server_is_lost() {
+    let dir = TempDir::new("cluster");
+    let cluster = NatsCluster::start(dir.path(), &ChildOptions::default()).await.unwrap();
+    let bus = connect(&cluster.urls()[0]).await;
+    let mut consumer = prepare(&bus, 3).await;
+    for (victim, payload) in ["first", "second", "third"].into_iter().enumerate() {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        let batch = vec![kv_append(BUCKET, "c.1", Bytes::from("1"), None, None), timer(in_ms(1000), payload)];
+        bus.append_batch(batch, deadline).await.unwrap();
+        kill9(cluster.server(victim).pid());
+        assert_eq!(fired(&mut consumer).await.payload, payload);
+        cluster.server(victim).wait_healthy(deadline).await.unwrap();
+    }
+    cluster.stop().await;
 }
