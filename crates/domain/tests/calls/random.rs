@@ -20,7 +20,7 @@ enum Move {
         who: usize,
         device: usize,
         call: usize,
-        act: Act,
+        act: Box<Act>,
     },
     /// The `nth` command from the last is sent again.
     Repeats {
@@ -106,7 +106,7 @@ fn moves() -> impl Strategy<Value = Move> {
     let (who, call) = (|| 0..USERS.len(), || 0..CALLS.len());
     prop_oneof![
         20 => (who(), 0..2usize, call(), acts())
-            .prop_map(|(who, device, call, act)| Move::Does { who, device, call, act }),
+            .prop_map(|(who, device, call, act)| Move::Does { who, device, call, act: act.into() }),
         2 => (0..20usize).prop_map(|nth| Move::Repeats { nth }),
         3 => (call(), -2_000..2_000i64).prop_map(|(call, off_ms)| Move::Timer { call, off_ms }),
         3 => (call(), who(), 0..4usize, 0..2_000u64)
@@ -158,7 +158,7 @@ impl Run {
         match then {
             Move::Does { who, device, call: at, act } => {
                 let device = format!("{}{}", USERS[*who], device + 1);
-                Some(self.stage.command(call(*at), Some(actor(&device)), act.clone()))
+                Some(self.stage.command(call(*at), Some(actor(&device)), (**act).clone()))
             }
             Move::Repeats { nth } => self.sent.iter().rev().nth(*nth).cloned(),
             Move::Timer { call: at, off_ms } => {
