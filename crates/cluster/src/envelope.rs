@@ -38,17 +38,29 @@ pub struct Envelope<'a> {
     #[serde(rename = "e")]
     pub event: &'a str,
     /// The arguments after the name: JSON values joined by commas, without brackets. May be empty.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", serialize_with = "byte_string::one")]
     pub tail: &'a [u8],
     /// Binary attachments in placeholder order.
-    #[serde(rename = "b", default, borrow, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "b",
+        default,
+        borrow,
+        serialize_with = "byte_string::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub attachments: Vec<&'a [u8]>,
     /// Socket ids that are to be left out.
     #[serde(rename = "x", default, borrow, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<&'a str>,
     /// The call whose room this is, as it is now (`domain::call::View`, encoded by `coordination`): for the node itself. With an
     /// empty event name nothing goes to clients.
-    #[serde(rename = "c", default, borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "c",
+        default,
+        borrow,
+        serialize_with = "byte_string::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub view: Option<&'a [u8]>,
 }
 
@@ -72,9 +84,7 @@ impl<'a> Envelope<'a> {
             96 + self.tail.len() + self.attachments.iter().map(|a| a.len() + 5).sum::<usize>(),
         );
         out.push(VERSION);
-        let mut serializer = rmp_serde::Serializer::new(&mut out)
-            .with_struct_map()
-            .with_bytes(rmp_serde::config::BytesMode::ForceAll);
+        let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
         self.serialize(&mut serializer).expect("strings and bytes always encode into memory");
         out.into()
     }
@@ -95,6 +105,31 @@ impl<'a> Envelope<'a> {
     /// The room this copy is for.
     pub fn room(&self) -> &'a str {
         self.rooms[usize::from(self.at)]
+    }
+}
+
+/// Slices as byte strings, empty ones too: by itself the encoder takes an empty slice for an empty list.
+mod byte_string {
+    use serde::{Serialize, Serializer};
+
+    pub fn one<S: Serializer>(slice: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(slice)
+    }
+
+    pub fn optional<S: Serializer>(slice: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        slice.map(Slice).serialize(serializer)
+    }
+
+    pub fn list<S: Serializer>(slices: &[&[u8]], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(slices.iter().map(|slice| Slice(slice)))
+    }
+
+    struct Slice<'a>(&'a [u8]);
+
+    impl Serialize for Slice<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
     }
 }
 
@@ -134,6 +169,12 @@ mod tests {
         let bytes = sample().encode();
         assert_eq!(Envelope::decode(&bytes).unwrap(), sample());
         assert_eq!(Envelope::decode(&bytes).unwrap().room(), "notifications:2");
+    }
+
+    #[test]
+    fn nothing_is_something_too() {
+        let empty = Envelope { tail: b"", attachments: vec![b""], view: Some(b""), event: "", ..sample() };
+        assert_eq!(Envelope::decode(&empty.encode()).unwrap(), empty);
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub struct Metrics {
     pub swept_records: IntCounter,
     /// Set by the replica of rank 0 only.
     pub calls_now: IntGaugeVec,
-    pub dropped_requests: IntCounter,
 }
 
 impl Metrics {
@@ -89,10 +88,6 @@ impl Metrics {
                 "Records of dead gateways that this replica removed",
             )?,
             calls_now,
-            dropped_requests: plain(
-                "trunkline_coordinator_dropped_requests_total",
-                "Requests not served because too many were under way; who asked repeats them",
-            )?,
         })
     }
 

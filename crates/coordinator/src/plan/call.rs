@@ -30,7 +30,9 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         && let Some(other) = call::glare(&world, command)
     {
         let answer = Command { call: other, act: Act::Answer { glare: true }, ..command.clone() };
-        return plan_glare(app, &answer, known, now_ms);
+        if let Some(step) = plan_glare(app, &answer, known, now_ms) {
+            return step;
+        }
     }
     conclude(app, command, known, &world, now_ms)
 }
@@ -50,14 +52,16 @@ fn done_before(command: &Command, call: &CallId, known: &Known) -> Option<Decisi
     done.then(|| Decision { call: record.call.clone(), users: Default::default(), events: Vec::new() })
 }
 
-/// The call in the other direction is answered. If it cannot be, one of the records was read before it changed.
-fn plan_glare(app: &App, answer: &Command, known: &Known, now_ms: u64) -> Step {
+/// The call in the other direction is answered. `None`: its ring has run out, so the command goes on as what it is. Another refusal
+/// means that one of the records was read before it changed.
+fn plan_glare(app: &App, answer: &Command, known: &Known, now_ms: u64) -> Option<Step> {
     match plan(app, answer, known, now_ms) {
-        Step::Done(done) if matches!(done.reply, Reply::Refused(Refusal::OverLimit { .. })) => {
-            Step::Done(done)
-        }
-        Step::Done(done) if matches!(done.reply, Reply::Refused(_)) => Step::Reload,
-        step => step,
+        Step::Done(done) => match done.reply {
+            Reply::Refused(Refusal::Over) => None,
+            Reply::Refused(Refusal::OverLimit { .. }) | Reply::Call(_) => Some(Step::Done(done)),
+            _ => Some(Step::Reload),
+        },
+        step => Some(step),
     }
 }
 

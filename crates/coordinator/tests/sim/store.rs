@@ -1,0 +1,184 @@
+//! The two buckets and the event stream, as NATS keeps them: one sequence per bucket, compare-and-set on every key of a batch,
+//! only the newest revision of a key to read or to follow, replicas that lag.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster::coordination::decode;
+use coordinator::plan::{CallRecord, Entry, Key, Of, Tell, Told, Write};
+use domain::UserId;
+use domain::call::{Call, CallId, UserCalls};
+use domain::presence::{DeviceRecord, Presence};
+
+use crate::Millis;
+
+/// A key of the calls' bucket, or of presence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    Call(CallId),
+    User(UserId),
+    /// A fired timer.
+    Due(CallId),
+    Presence(UserId),
+    /// Of one life of a gateway.
+    Device(UserId, String),
+}
+
+impl At {
+    fn of(key: &Key) -> Self {
+        match key {
+            Key::Call(call) => Self::Call(call.clone()),
+            Key::UserCalls(user) => Self::User(user.clone()),
+            Key::Presence(user) => Self::Presence(user.clone()),
+            Key::Devices(_) => unreachable!("a plan writes no device records"),
+        }
+    }
+
+    fn bucket(&self) -> usize {
+        usize::from(matches!(self, Self::Presence(_) | Self::Device(..)))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Value {
+    Call(Box<CallRecord>),
+    User(UserCalls),
+    Due(u64),
+    Presence(Box<Presence>),
+    Device(DeviceRecord),
+}
+
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub rev: u64,
+    pub value: Option<Value>,
+    pub at_ms: Millis,
+    /// Says when a swept device was last there.
+    pub gone_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    seq: [u64; 2],
+    /// Every revision, the oldest first.
+    keys: BTreeMap<At, Vec<Stored>>,
+    /// The event stream.
+    pub told: Vec<(Of, Told)>,
+    guards: BTreeSet<(String, u64)>,
+}
+
+impl Store {
+    /// All or nothing; whether it was stored. Without `checked` nothing is compared: a broken store.
+    pub fn commit(&mut self, writes: &[Write], now: Millis, checked: bool) -> bool {
+        let fits = |write: &Write| self.rev(&At::of(&write.key)) == write.expect;
+        if checked && !writes.iter().all(fits) {
+            return false;
+        }
+        for write in writes {
+            let at = At::of(&write.key);
+            let value = write.value.as_ref().map(|bytes| match &at {
+                At::Call(_) => Value::Call(decode(bytes).expect("a record")),
+                At::User(_) => Value::User(decode(bytes).expect("a record")),
+                _ => Value::Presence(decode(bytes).expect("a record")),
+            });
+            self.put(at, value, now, None);
+        }
+        true
+    }
+
+    pub fn put(&mut self, at: At, value: Option<Value>, now: Millis, gone_ms: Option<u64>) -> u64 {
+        let seq = &mut self.seq[at.bucket()];
+        *seq += 1;
+        let stored = Stored { rev: *seq, value, at_ms: now, gone_ms };
+        self.keys.entry(at).or_default().push(stored);
+        *seq
+    }
+
+    pub fn rev(&self, at: &At) -> u64 {
+        self.newest(at).map_or(0, |stored| stored.rev)
+    }
+
+    pub fn newest(&self, at: &At) -> Option<&Stored> {
+        self.keys.get(at)?.last()
+    }
+
+    /// As of a moment; a lagging replica shows an earlier one.
+    fn as_of(&self, at: &At, moment: Moment) -> Option<&Stored> {
+        let shown = |stored: &&Stored| stored.at_ms <= moment.at_ms || stored.rev <= moment.seq;
+        self.keys.get(at)?.iter().rev().find(shown)
+    }
+
+    pub fn call(&self, call: &CallId, moment: Moment) -> Entry<CallRecord> {
+        entry(self.as_of(&At::Call(call.clone()), moment), |value| match value {
+            Value::Call(record) => Some(*record),
+            _ => None,
+        })
+    }
+
+    pub fn user(&self, user: &UserId, moment: Moment) -> Entry<UserCalls> {
+        entry(self.as_of(&At::User(user.clone()), moment), |value| match value {
+            Value::User(calls) => Some(calls),
+            _ => None,
+        })
+    }
+
+    pub fn presence(&self, user: &UserId, moment: Moment) -> Entry<Presence> {
+        entry(self.as_of(&At::Presence(user.clone()), moment), |value| match value {
+            Value::Presence(presence) => Some(*presence),
+            _ => None,
+        })
+    }
+
+    pub fn devices(&self, user: &UserId, moment: Moment) -> Vec<DeviceRecord> {
+        let first = At::Device(user.clone(), String::new());
+        let keys = self.keys.range(first..).map(|(at, _)| at);
+        let own = keys.take_while(|at| matches!(at, At::Device(owner, _) if owner == user));
+        own.filter_map(|at| match &self.as_of(at, moment)?.value {
+            Some(Value::Device(record)) => Some(record.clone()),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Records of one life of a gateway, with their revisions.
+    pub fn records_of(&self, node: &str) -> Vec<(At, u64)> {
+        let of = |at: &At| matches!(at, At::Device(_, owner) if owner == node);
+        let live = self.keys.iter().filter(|(at, _)| of(at));
+        live.filter_map(|(at, all)| all.last().filter(|it| it.value.is_some()).map(|it| (at.clone(), it.rev)))
+            .collect()
+    }
+
+    /// Every call as it is now.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.keys.values().filter_map(|all| match &all.last()?.value {
+            Some(Value::Call(record)) => Some(&record.call),
+            _ => None,
+        })
+    }
+
+    /// The batch of one announcement; a second one finds the guard.
+    pub fn tell(&mut self, tell: &Tell) {
+        let of = match &tell.of {
+            Of::Call(call) => format!("c{call}"),
+            Of::Presence(user) => format!("p{user}"),
+        };
+        if self.guards.insert((of, tell.told.rev)) {
+            self.told.push((tell.of.clone(), tell.told.clone()));
+        }
+    }
+}
+
+/// What a reader sees: everything up to the time, and everything up to the sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub at_ms: Millis,
+    pub seq: u64,
+}
+
+impl Moment {
+    pub const NOW: Self = Self { at_ms: Millis::MAX, seq: u64::MAX };
+}
+
+fn entry<T>(stored: Option<&Stored>, take: impl Fn(Value) -> Option<T>) -> Entry<T> {
+    let Some(stored) = stored else { return Entry::default() };
+    Entry { value: stored.value.clone().and_then(take), rev: stored.rev }
+}
