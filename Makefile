@@ -11,7 +11,7 @@ PY_REQUIREMENTS := tests/python/requirements.txt
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-run: nats ## A cluster on this machine: two gateway nodes and a private nats-server
+run: nats ## A cluster on this machine: two gateway nodes, a coordinator and a private nats-server
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo run --release --locked -p trunkline -- dev
 
 test: test-tools ## All tests: Rust, then end to end

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use gateway::auth::Algorithm;
 
-use crate::config::{Inputs, Loaded, Setting, load};
+use crate::config::{Inputs, Loaded, Role, Setting, load};
 use crate::failure::Failure;
 
 /// The file that is read where no other is named.
@@ -23,7 +23,9 @@ pub struct Arguments {
 pub enum Command {
     /// Run one gateway node of a cluster.
     Gateway(ConfigArguments),
-    /// Run two nodes and a private nats-server in one process, with a key and a token to try.
+    /// Run one coordinator: presence and calls. Start at least two; each needs NATS only.
+    Coordinator(ConfigArguments),
+    /// Run two nodes, a coordinator and a private nats-server in one process, with a key and a token to try.
     Dev(DevArguments),
     /// Make and look at the tokens clients log in with.
     #[command(subcommand)]
@@ -119,9 +121,9 @@ impl ConfigArguments {
         Ok(load(&self.inputs()?))
     }
 
-    /// The configuration, if it has no mistakes.
-    pub fn load_valid(&self) -> Result<crate::config::Config, Failure> {
-        let loaded = self.load()?;
+    /// The configuration, if it has no mistakes that concern this role.
+    pub fn load_valid(&self, role: Role) -> Result<crate::config::Config, Failure> {
+        let loaded = load(&Inputs { role, ..self.inputs()? });
         if loaded.mistakes.is_empty() {
             Ok(loaded.config)
         } else {
@@ -147,7 +149,7 @@ impl ConfigArguments {
         // A variable that is no Unicode can be none of ours.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Ok(Inputs { file, environment: environment.collect(), flags: self.settings()? })
+        Ok(Inputs { file, environment: environment.collect(), flags: self.settings()?, role: Role::Gateway })
     }
 
     fn file(&self) -> Option<PathBuf> {

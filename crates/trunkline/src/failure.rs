@@ -28,6 +28,8 @@ pub enum Failure {
     #[error(transparent)]
     Gateway(#[from] gateway::StartError),
     #[error(transparent)]
+    Coordinator(#[from] coordinator::StartError),
+    #[error(transparent)]
     Token(#[from] jsonwebtoken::errors::Error),
 }
 

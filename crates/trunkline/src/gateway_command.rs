@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::arguments::ConfigArguments;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::signals::Signals;
@@ -11,7 +11,7 @@ use crate::signals::Signals;
 /// Serves until SIGTERM or SIGINT, then drains. Prints `listening <application> <address>` for each listener and `ready`
 /// on standard output, for scripts; all else is log.
 pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
-    let config = arguments.load_valid()?;
+    let config = arguments.load_valid(Role::Gateway)?;
     telemetry::log::init(&config.log)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;

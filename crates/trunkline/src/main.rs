@@ -1,12 +1,15 @@
 //! The `trunkline` binary: subcommands, configuration, wiring, signals. Owns no protocol and no decision: each part builds itself.
 
+mod admin;
 mod arguments;
 mod check_config;
 mod config;
+mod coordinator_command;
 mod dev;
 mod failure;
 mod gateway_command;
 mod node;
+mod replica;
 mod signals;
 mod token;
 
@@ -18,6 +21,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Gateway(config) => gateway_command::run(&config),
+        Command::Coordinator(config) => coordinator_command::run(&config),
         Command::Dev(dev) => dev::run(&dev),
         Command::CheckConfig(config) => check_config::run(&config),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),

@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 
 use gateway::{Deps, Gateway, RunningGateway};
-use telemetry::{Metrics, Readiness, admin};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use telemetry::{Metrics, Readiness};
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::failure::Failure;
 
@@ -18,21 +16,12 @@ pub struct Node {
     admin: Option<Admin>,
 }
 
-struct Admin {
-    addr: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
 impl Node {
     /// The operators' port comes first: it tells why a node is not ready while it waits for NATS.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
         let metrics = Metrics::new();
         let readiness = Readiness::new(["gateway"]);
-        let admin = match config.http.admin {
-            None => None,
-            Some(addr) => Some(Admin::start(addr, metrics.clone(), readiness.clone()).await?),
-        };
+        let admin = Admin::start_if(config.http.admin, &metrics, &readiness).await?;
         let deps = Deps {
             bus: config.nats.bus(),
             replicas: config.nats.replicas,
@@ -50,7 +39,7 @@ impl Node {
     }
 
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.addr)
+        self.admin.as_ref().map(Admin::addr)
     }
 
     /// Unready first, so that balancers look elsewhere; the operators' port answers until the last client is gone.
@@ -59,28 +48,6 @@ impl Node {
         self.gateway.drain().await;
         if let Some(admin) = self.admin {
             admin.stop().await;
-        }
-    }
-}
-
-impl Admin {
-    async fn start(addr: SocketAddr, metrics: Metrics, readiness: Readiness) -> Result<Self, Failure> {
-        let listener = TcpListener::bind(addr).await.map_err(|source| Failure::Listen { addr, source })?;
-        let addr = listener.local_addr().map_err(|source| Failure::Listen { addr, source })?;
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async {
-            // A dropped sender means the same: the node is gone.
-            let _ = stopped.await;
-        };
-        let task = tokio::spawn(admin::serve(listener, admin::router(metrics, readiness), shutdown));
-        Ok(Self { addr, stop, task })
-    }
-
-    async fn stop(self) {
-        // An error means that the server has ended already.
-        let _ = self.stop.send(());
-        if let Ok(Err(error)) = self.task.await {
-            tracing::warn!(%error, "the operators' port failed");
         }
     }
 }

@@ -11,6 +11,8 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+
 use gateway::auth::Verifier;
 use gateway::config::{AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
 use serde::{Deserialize, Serialize};
@@ -29,8 +31,23 @@ pub struct Config {
     pub node: NodeConfig,
     pub nats: NatsConfig,
     pub http: HttpConfig,
+    pub coordinator: CoordinatorConfig,
     pub limits: Limits,
     pub app: Vec<AppConfig>,
+}
+
+/// The process of `trunkline coordinator`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoordinatorConfig {
+    /// `/metrics`, `/healthz` and `/readyz`; `None`: not served. Another than the gateway's, so that both run on one host.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self { admin: Some(SocketAddr::from(([127, 0, 0, 1], 9190))) }
+    }
 }
 
 impl Default for Config {
@@ -41,6 +58,7 @@ impl Default for Config {
             node: NodeConfig::default(),
             nats: NatsConfig::default(),
             http: HttpConfig::default(),
+            coordinator: CoordinatorConfig::default(),
             limits: Limits::default(),
             app: Vec::new(),
         }
@@ -72,9 +90,22 @@ impl Config {
                 ConfigError::new(format!("app[{index}].token.{}", error.path), error.message)
             };
             errors.extend(mistakes.into_iter().flatten().map(inside));
+            let mistakes = app.ice.build().err().into_iter().flatten();
+            let inside =
+                |error: ConfigError| ConfigError::new(format!("app[{index}].ice.{}", error.path), error.message);
+            errors.extend(mistakes.map(inside));
         }
         errors
     }
+}
+
+/// What the process is going to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Gateway,
+    /// It verifies no token: the keys need not be where it runs.
+    Coordinator,
 }
 
 /// What a configuration is made from; the caller reads files and the environment.
@@ -85,6 +116,7 @@ pub struct Inputs {
     pub environment: Vec<(String, String)>,
     /// Flags, in their order.
     pub flags: Vec<Setting>,
+    pub role: Role,
 }
 
 /// A value set by a flag.
@@ -117,8 +149,13 @@ pub fn load(inputs: &Inputs) -> Loaded {
     let config = document.deserialize(overrides, &mut reporter);
     // After a syntax error whole sections may be missing, and what is said about them would be noise.
     if syntax_is_right {
-        let errors = config.check();
+        let mut errors = config.check();
+        errors.retain(|error| inputs.role == Role::Gateway || !concerns_tokens(error));
         errors.into_iter().for_each(|error| reporter.add_check(&document, error));
     }
     Loaded { config, mistakes: reporter.finish() }
+}
+
+fn concerns_tokens(error: &ConfigError) -> bool {
+    error.path.starts_with("app[") && error.path.split('.').nth(1) == Some("token")
 }

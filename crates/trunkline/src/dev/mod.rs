@@ -1,5 +1,5 @@
 //! `trunkline dev`: everything in one process, for somebody who wants to see it work. Two gateway nodes on neighbouring
-//! ports share a private nats-server; a key of its own is kept in the data directory; a ready token and a line to try are printed.
+//! ports and a coordinator share a private nats-server; a key of its own is kept in the data directory; a ready token and a line to try are printed.
 
 mod data_dir;
 mod welcome;
@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use bus::child::{ChildOptions, NatsChild};
+use coordinator::StartError;
 
 use crate::arguments::DevArguments;
 use crate::config::{Config, Inputs, load};
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::replica::Replica;
 use crate::signals::Signals;
 use data_dir::DataDir;
 use welcome::welcome;
@@ -62,22 +64,40 @@ async fn serve(mut config: Config, data_dir: &DataDir) -> Result<(), Failure> {
     };
     config.nats.servers = vec![nats.url()];
     let started = tokio::select! {
-        nodes = start_nodes(&config) => nodes,
-        _ = signals.next() => Ok(Vec::new()),
+        cluster = Cluster::start(&config) => cluster.map(Some),
+        _ = signals.next() => Ok(None),
     };
-    let nodes = match started {
-        Ok(nodes) => nodes,
+    let cluster = match started {
+        Ok(cluster) => cluster,
         Err(failure) => {
             nats.stop().await;
             return Err(failure);
         }
     };
-    if !nodes.is_empty() {
-        println!("{}", welcome(&config, &nodes, &nats.url(), &data_dir.key_file())?);
+    if let Some(cluster) = &cluster {
+        println!("{}", welcome(&config, &cluster.nodes, &nats.url(), &data_dir.key_file())?);
         signals.next().await;
     }
-    signals.or_exit(stop(nodes, nats)).await;
+    signals.or_exit(stop(cluster, nats)).await;
     Ok(())
+}
+
+struct Cluster {
+    nodes: Vec<Node>,
+    /// `None`: no application has calls or presence.
+    replica: Option<Replica>,
+}
+
+impl Cluster {
+    async fn start(config: &Config) -> Result<Self, Failure> {
+        let nodes = start_nodes(config).await?;
+        let replica = match Replica::start(config, config.coordinator.admin).await {
+            Ok(replica) => Some(replica),
+            Err(Failure::Coordinator(StartError::NothingToDo)) => None,
+            Err(failure) => return Err(failure),
+        };
+        Ok(Self { nodes, replica })
+    }
 }
 
 async fn start_nodes(config: &Config) -> Result<Vec<Node>, Failure> {
@@ -107,9 +127,14 @@ fn of_node(config: &Config, index: u16) -> Config {
 }
 
 /// One after the other, so that the first node's clients find the second.
-async fn stop(nodes: Vec<Node>, nats: NatsChild) {
-    for node in nodes {
-        node.drain().await;
+async fn stop(cluster: Option<Cluster>, nats: NatsChild) {
+    if let Some(Cluster { nodes, replica }) = cluster {
+        for node in nodes {
+            node.drain().await;
+        }
+        if let Some(replica) = replica {
+            replica.drain().await;
+        }
     }
     nats.stop().await;
 }

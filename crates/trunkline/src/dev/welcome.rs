@@ -19,8 +19,9 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 /// # Errors
 /// A token that cannot be signed.
 pub fn welcome(config: &Config, nodes: &[Node], nats: &str, key_file: &Path) -> Result<String, Failure> {
-    let mut text =
-        String::from("\nTrunkline is running: two gateway nodes and a nats-server of their own.\n\n");
+    let mut text = String::from(
+        "\nTrunkline is running: two gateway nodes, a coordinator and a nats-server of their own.\n\n",
+    );
     addresses(&mut text, config, nodes, nats).expect("a String takes everything");
     for app in config.app.iter().filter(|app| app.dialect == Dialect::Telehealth) {
         let Some(rules) = app.token.as_ref().filter(|rules| matches!(rules.hmac_secret(), Ok(Some(_))))

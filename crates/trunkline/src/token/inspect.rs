@@ -71,7 +71,7 @@ fn rules(arguments: &InspectArguments) -> Result<Vec<(String, TokenConfig)>, Fai
     if !arguments.config.is_given() {
         return Ok(Vec::new());
     }
-    let apps = arguments.config.load_valid()?.app.into_iter();
+    let apps = arguments.config.load_valid(crate::config::Role::Gateway)?.app.into_iter();
     Ok(apps.filter_map(|app| Some((format!("application {}", app.name), app.token?))).collect())
 }
 

@@ -81,7 +81,7 @@ fn claims(rules: &TokenConfig, subject: &Subject, ttl_s: Option<u64>) -> Map<Str
 
 fn rules(arguments: &MintArguments) -> Result<TokenConfig, Failure> {
     let Some(file) = &arguments.secret_file else {
-        let config = arguments.config.load_valid()?;
+        let config = arguments.config.load_valid(crate::config::Role::Gateway)?;
         return Ok(rules_of(choose(&config.app, arguments.app.as_deref())?));
     };
     if !arguments.config.is_given() {

@@ -1,0 +1,50 @@
+//! One coordinator with its operators' port.
+
+use std::net::SocketAddr;
+
+use coordinator::plan::App;
+use coordinator::{Coordinator, Deps, RunningCoordinator};
+use telemetry::{Metrics, Readiness};
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// A replica that serves.
+pub struct Replica {
+    coordinator: RunningCoordinator,
+    admin: Option<Admin>,
+}
+
+impl Replica {
+    /// The operators' port comes first: it tells why a replica is not ready while it waits for NATS.
+    pub async fn start(config: &Config, admin: Option<SocketAddr>) -> Result<Self, Failure> {
+        let metrics = Metrics::new();
+        let readiness = Readiness::new(["requests", "lease"]);
+        let admin = Admin::start_if(admin, &metrics, &readiness).await?;
+        let app = |(name, namespace, dialect)| App { name, namespace, dialect };
+        let dialects = gateway::dialects(&config.gateway())
+            .map_err(|errors| Failure::Gateway(gateway::StartError::Config(errors)))?;
+        let deps = Deps {
+            apps: dialects.into_iter().map(app).collect(),
+            bus: config.nats.bus(),
+            replicas: config.nats.replicas,
+            registry: metrics.registry().clone(),
+            readiness,
+        };
+        let coordinator = Coordinator::start(deps).await?;
+        Ok(Self { coordinator, admin })
+    }
+
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::addr)
+    }
+
+    /// Answers what it has, then leaves.
+    pub async fn drain(self) {
+        self.coordinator.drain().await;
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
+    }
+}
