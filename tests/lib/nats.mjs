@@ -68,6 +68,14 @@ export class Nats {
     throw new Error(`nats-server ${member.name} is not healthy\n${member.process.log()}`);
   }
 
+  /** Kills a server and starts it again on its store; resolves once it serves. `whileDown` runs in between. */
+  async restart(member = this.members[0], whileDown = async () => {}) {
+    await member.process.stop("SIGKILL");
+    await whileDown();
+    this.launch(member);
+    await this.ready(member);
+  }
+
   async stop() {
     await Promise.all(this.members.map((member) => member.process.stop()));
     rmSync(this.dir, { recursive: true, force: true });
