@@ -36,7 +36,7 @@ fn every_word_reaches_the_others_under_its_name_and_as_it_came() {
 #[test]
 fn a_late_joiner_sees_and_hears_what_is_there() {
     let mut stage = Stage::new();
-    stage.say("7-a", "conference:create", json!({ "participants": ["8", "9"], "callType": "video" }));
+    stage.say("7-a", "conference:create", json!({ "participants": ["8", "9", "6"], "callType": "video" }));
     stage.say("8-a", "call:response", json!({ "callId": "C1", "action": "accept" }));
     for (device, name, payload) in [
         ("8-a", "video:stream:start", json!({ "callId": "C1", "hasVideo": true, "hasAudio": true })),
@@ -49,6 +49,7 @@ fn a_late_joiner_sees_and_hears_what_is_there() {
         assert_eq!(stage.say(device, name, payload).ack()["success"], true, "{name}");
     }
     let late = stage.say("9-a", "call:response", json!({ "callId": "C1", "action": "accept" }));
+    // 6 has not answered.
     let silent = |user: Value| {
         json!({
             "userId": user, "hasVideo": false, "hasAudio": false,
