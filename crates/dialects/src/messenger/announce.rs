@@ -42,10 +42,10 @@ impl Story<'_> {
             Event::StopsRinging { user, device } => vec![self.elsewhere(user, device.as_ref())],
             Event::Missed { user } => vec![to_user(user, "call:timeout", &self.about(user))],
             Event::Lost { user, .. } => vec![self.inside("call:participant:lost", user)],
-            Event::Rejoined { user, device, .. } => vec![
-                self.elsewhere(user, Some(device)),
-                except(self.inside("call:participant:back", user), device),
-            ],
+            // The device itself is told too: it may have come in time to hear of the loss.
+            Event::Rejoined { user, device, .. } => {
+                vec![self.elsewhere(user, Some(device)), self.inside("call:participant:back", user)]
+            }
             Event::Left { user, lost } => self.left(user, *lost),
             Event::Media { user, device, act } => vec![except(self.media(user, act), device)],
             Event::ShareEnded { user } => vec![self.inside("screen:share:stop", user)],

@@ -260,7 +260,7 @@ fn a_lost_connection_is_told_and_a_seat_is_taken_back() {
     back.own("screen:state");
     assert_eq!(
         outline(&back.story()),
-        [("user:9 -9-b", "call:answered_elsewhere"), (".call:C1 -9-b", "call:participant:back")]
+        [("user:9 -9-b", "call:answered_elsewhere"), (".call:C1", "call:participant:back")]
     );
     stage.at(NOW_MS + 2, lost);
     let due_ms = stage.call().next_deadline_ms().unwrap();
