@@ -119,7 +119,8 @@ impl Metrics {
             self.ring_seconds.with_label_values(&[app]).observe(seconds);
         };
         match event {
-            Event::Initiated { .. } | Event::Rang | Event::Progressed => {
+            Event::Initiated { .. } => self.calls.with_label_values(&[app, "initiating"]).inc(),
+            Event::Rang | Event::Progressed => {
                 self.calls.with_label_values(&[app, call.status.name()]).inc();
             }
             Event::Accepted { at_ms, .. } => {
