@@ -222,7 +222,7 @@ fn set(users: &mut BTreeSet<UserId>, name: &str, there: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn promises_hold_whatever_is_commanded(

@@ -322,13 +322,27 @@ fn a_repeat_changes_nothing() {
 #[test]
 fn ids_of_commands_are_remembered_within_bounds() {
     let mut stage = Stage::live_pair();
-    for _ in 0..REMEMBERED_COMMANDS {
-        stage.devices("b", &[]);
-        stage.devices("b", &["b1"]);
+    for _ in 0..REMEMBERED_COMMANDS / 2 {
+        stage.events("b2", Act::Rejoin);
+        stage.events("b1", Act::Rejoin);
     }
     assert_eq!(stage.call().done.len(), REMEMBERED_COMMANDS);
-    assert_eq!(stage.call().rev, 2 + 2 * REMEMBERED_COMMANDS as u64);
+    assert_eq!(stage.call().rev, 2 + REMEMBERED_COMMANDS as u64);
     assert!(!stage.call().done.contains(&CommandId(1)));
+}
+
+#[test]
+fn time_and_presence_count_again_under_the_same_id() {
+    let mut stage = Stage::live_pair();
+    let lost = Act::Devices { user: user("b"), present: vec![], since_ms: stage.now_ms };
+    let lost = stage.command("x", None, lost);
+    assert_eq!(stage.run(&lost, stage.now_ms).unwrap().events.len(), 1);
+    assert_eq!(stage.run(&lost, stage.now_ms).unwrap().events, []);
+    stage.events("b1", Act::Rejoin);
+    assert_eq!(stage.run(&lost, stage.now_ms).unwrap().events.len(), 1);
+    let tick = stage.command("x", None, Act::Tick { due_ms: 0 });
+    assert_eq!(stage.run(&tick, stage.now_ms).unwrap().events, []);
+    assert!(ended(&stage.run(&tick, stage.now_ms + 60_000).unwrap().events).is_some());
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! - A command whose id the call remembers changes nothing and is answered with the call as it is.
 //! - Who has no seat learns nothing: [`Refusal::UnknownCall`]. A call that is over refuses with [`Refusal::Over`], except a look.
 //! - Who acts in a call does so with the device that is in it; one's other devices may take the seat over ([`Act::Rejoin`]).
-//! - Time and presence ([`Act::Tick`], [`Act::Devices`]) are never refused: where they come late, nothing changes.
+//! - Time and presence ([`Act::Tick`], [`Act::Devices`]) are never refused, and their ids are not remembered: where they come late
+//!   or again, nothing changes by itself, and what they say counts although it was said before.
 //!
 //! Start at [`decide`]; `begin` makes calls, `ring` answers them, `part` ends legs and calls, `media` keeps what is shown and shared.
 
@@ -18,8 +19,8 @@ mod ring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Act, Actor, Call, CallId, CallSettings, Command, Event, Kind, Leg, Limit, REMEMBERED_COMMANDS, Refusal,
-    Status, UserCall, UserCallState, UserCalls, apply,
+    Act, Actor, Call, CallId, CallSettings, Command, CommandId, Event, Kind, Leg, Limit, REMEMBERED_COMMANDS,
+    Refusal, Status, UserCall, UserCallState, UserCalls, apply,
 };
 use crate::UserId;
 
@@ -94,7 +95,7 @@ pub fn decide(
     let Some(call) = &world.call else {
         return begin::begin(world, command, settings, now_ms);
     };
-    if call.done.contains(&command.id) {
+    if command.act.is_remembered() && call.done.contains(&command.id) {
         return Ok(Decision { call: call.clone(), users: BTreeMap::new(), events: Vec::new() });
     }
     let mut draft = Draft::new(call.clone(), world, settings, now_ms);
@@ -170,12 +171,18 @@ impl<'a> Draft<'a> {
             return Decision { call: self.call, users: BTreeMap::new(), events: self.events };
         }
         self.call.rev += 1;
+        if command.act.is_remembered() {
+            self.remember(command.id);
+        }
+        let users = mirror::changed(&self.call, &self.entries, self.users);
+        Decision { call: self.call, users, events: self.events }
+    }
+
+    fn remember(&mut self, command: CommandId) {
         if self.call.done.len() >= REMEMBERED_COMMANDS {
             self.call.done.pop_front();
         }
-        self.call.done.push_back(command.id);
-        let users = mirror::changed(&self.call, &self.entries, self.users);
-        Decision { call: self.call, users, events: self.events }
+        self.call.done.push_back(command);
     }
 
     /// `Left` for somebody without a seat.
@@ -198,6 +205,13 @@ impl<'a> Draft<'a> {
 
     fn must_be_live(&self) -> Result<(), Refusal> {
         if self.call.status.is_live() { Ok(()) } else { Err(Refusal::NotLive) }
+    }
+}
+
+impl Act {
+    /// A repeat of the command that was meant once; not so of time and presence.
+    fn is_remembered(&self) -> bool {
+        !matches!(self, Self::Tick { .. } | Self::Devices { .. })
     }
 }
 
