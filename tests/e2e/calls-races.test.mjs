@@ -14,9 +14,13 @@ const ROUNDS = 10;
 
 describe("races", () => {
   const users = new Users();
-  let cluster;
-  before(async () => { cluster = await Cluster.start({ config: CONFIG, nodes: 3, balancer: "testkit" }); });
-  after(() => cluster?.stop());
+  const staff = new Users();
+  let cluster, postman;
+  before(async () => {
+    cluster = await Cluster.start({ config: CONFIG, nodes: 3, balancer: "testkit" });
+    postman = await staff.enter(cluster.url, "postman", WEBSOCKET);
+  });
+  after(() => { staff.leave(); return cluster?.stop(); });
   afterEach((test) => { users.leave(); dumpIfFailed(test, cluster); });
 
   /** `race(sockets, names, round)` for every round of every group; its sockets are on nodes of their own. */
@@ -102,7 +106,7 @@ describe("races", () => {
       const acks = await Promise.all([caller, callee].map((socket) => say(socket, "call:end", { callId })));
       assert.deepEqual(codes(acks), ["call_over", "ok"]);
       for (const socket of [caller, callee]) await told(socket, "call:ended", { callId });
-      await caughtUp(caller, caller, callee);
+      await caughtUp(postman, caller, callee);
       for (const socket of [caller, callee]) theEnd(socket, callId);
     });
   });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import {
-  ask, caughtUp, CONFIG, drop, fresh, QUICK, refused, ring, seen, signals, story, talk, theEnd, told, vanish,
+  ask, caughtUp, CONFIG, drop, fresh, QUICK, refused, ring, seen, signals, story, talk, told, vanish,
 } from "../lib/calls.mjs";
 import { heard, until } from "../lib/clients.mjs";
 import { Cluster } from "../lib/cluster.mjs";
@@ -13,9 +13,13 @@ import { got, POLLING, UPGRADE, Users, WEBSOCKET } from "../lib/visits.mjs";
 
 describe("calls on three nodes", () => {
   const users = new Users();
-  let cluster;
-  before(async () => { cluster = await Cluster.start({ config: CONFIG, nodes: 3, balancer: "testkit" }); });
-  after(() => cluster?.stop());
+  const staff = new Users();
+  let cluster, postman;
+  before(async () => {
+    cluster = await Cluster.start({ config: CONFIG, nodes: 3, balancer: "testkit" });
+    postman = await staff.enter(cluster.url, "postman", WEBSOCKET);
+  });
+  after(() => { staff.leave(); return cluster?.stop(); });
   afterEach((test) => { users.leave(); dumpIfFailed(test, cluster); });
 
   /** Devices of these users, one on each node in turn. */
@@ -52,12 +56,12 @@ describe("calls on three nodes", () => {
         assert.deepEqual(rest, { callId });
         assert.ok(Number.isInteger(duration) && duration >= 1 && duration === end.duration, `${duration}`);
       }
-      await caughtUp(caller, caller, callee);
+      await caughtUp(postman, caller, callee);
       assert.deepEqual(story(callee, callId).filter((event) => event !== "call:signal"), ["call:incoming", "call:ended"]);
-      // Signals go to the devices in the call only.
+      // Signals go to the devices in the call only; that it is over, to all.
       for (const socket of [second, other]) assert.equal(got(socket, "call:signal").length, 0);
-      theEnd(second, callId);
-      theEnd(other, callId);
+      for (const socket of [caller, second, callee]) assert.equal(got(socket, "call:ended").length, 1);
+      assert.equal(got(other, "call:ended").length, 2, "it stopped ringing, and then the call was over");
     });
   }
 
@@ -84,7 +88,7 @@ describe("calls on three nodes", () => {
       assert.deepEqual(await told(socket, "call:rejected", { callId }), rejected);
       assert.deepEqual(await told(socket, "call:ended", { callId }), ended);
     }
-    await caughtUp(caller, caller, callee, other);
+    await caughtUp(postman, caller, callee, other);
     assert.deepEqual(story(caller, callId), ["call:rejected", "call:ended"]);
     for (const socket of [caller, callee]) await refused(socket, "call:accept", { callId }, "call_over");
   });
@@ -237,8 +241,8 @@ describe("calls on three nodes", () => {
 
     it("who has no part in it, and ids of no call", async () => {
       const [caller, callee, stranger, , bob] = await three();
-      const ringing = (await ring(caller, bob, [callee])).callId;
       const live = await talk(callee, caller);
+      const ringing = (await ring(caller, bob, [callee])).callId;
       for (const event of ["call:accept", "call:reject", "call:end", "call:rejoin", "call:fail"]) {
         for (const callId of [ringing, live, "01ARZ3NDEKTSV4RRFFQ69G5FAV", "no such call", "*", ">", "a.b", "x".repeat(3000), ""]) {
           await refused(stranger, event, { callId }, "unknown_call");

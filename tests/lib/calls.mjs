@@ -44,10 +44,11 @@ export async function told(socket, event, values = {}, ms = DECIDED_MS) {
   try {
     return await until(() => got(socket, event).find(fits), ms);
   } catch {
-    const lines = socket.log.map((entry) => `  ${JSON.stringify(entry).slice(0, 300)}`).join("\n");
-    throw new Error(`no ${event} ${JSON.stringify(values)} within ${ms} ms; heard:\n${lines}`);
+    throw new Error(`no ${event} ${JSON.stringify(values)} within ${ms} ms; heard last:\n${lately(socket)}`);
   }
 }
+
+const lately = (socket) => socket.log.slice(-30).map((entry) => `  ${JSON.stringify(entry).slice(0, 200)}`).join("\n");
 
 /** Names of the events about this call, in the order in which they came. */
 export const story = (socket, callId) =>
@@ -56,11 +57,11 @@ export const story = (socket, callId) =>
 /** What ended this call on this socket: exactly one thing. */
 export function theEnd(socket, callId, event = "call:ended") {
   const ends = got(socket, event).filter((data) => data.callId === callId);
-  assert.equal(ends.length, 1, `${event} comes once: ${JSON.stringify(socket.log)}`);
+  assert.equal(ends.length, 1, `${event} comes once; heard last:\n${lately(socket)}`);
   return ends[0];
 }
 
-/** Resolves once the sockets have everything that was announced before: an application's events have one order. */
+/** Resolves once the sockets have everything that was announced before: an application's events have one order. The postman is a user of its own. */
 export async function caughtUp(postman, ...sockets) {
   made += 1;
   const message = `marker ${made}`;
