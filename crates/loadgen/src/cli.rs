@@ -1,5 +1,7 @@
 //! Parameters, and their way to a scenario.
 
+mod realtime;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::realtime::{CallsArgs, CrashArgs, PresenceArgs};
 use crate::RunError;
 use crate::crew::Muster;
 use crate::floor::{self, Fault, Mode};
@@ -42,6 +45,12 @@ enum Command {
     Fanout(FanoutArgs),
     /// Joins and leaves.
     Churn(ChurnArgs),
+    /// Calls of two from the first ring to the end, every event accounted for.
+    Calls(CallsArgs),
+    /// Changes of presence, told to watchers.
+    Presence(PresenceArgs),
+    /// Kills a gateway and watches until its users are offline, and nobody else.
+    Crash(CrashArgs),
     /// The bare server that figures are compared with.
     Floor(FloorArgs),
 }
@@ -65,6 +74,9 @@ struct Common {
     /// Mint an HS256 token per user with this file's content.
     #[arg(long)]
     hs_secret_file: Option<PathBuf>,
+    /// The first client is this user, the next one the next: for several generators at once.
+    #[arg(long, default_value_t = 0)]
+    first_user: usize,
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// New connections per second.
@@ -178,6 +190,9 @@ impl Cli {
             Command::Echo(args) => args.run(),
             Command::Fanout(args) => args.run(),
             Command::Churn(args) => args.run(),
+            Command::Calls(args) => args.run(),
+            Command::Presence(args) => args.run(),
+            Command::Crash(args) => args.run(),
             Command::Floor(args) => args.run(),
         }
     }
@@ -193,6 +208,7 @@ impl Common {
             transport: self.transport,
             vocabulary: Vocabulary::new(self.app, &self.namespace),
             tokens: self.tokens()?,
+            first_user: self.first_user,
             timeout: seconds("timeout", self.timeout)?,
         }))
     }

@@ -43,6 +43,9 @@ pub(crate) trait Script: Send + Sync + 'static {
 
     /// The schedule says that this client is due, since `due_ns`.
     fn on_order(&self, client: &mut Client<'_, Self>, due_ns: u64);
+
+    /// What the client asked to be reminded of is due.
+    fn on_reminder(&self, _client: &mut Client<'_, Self>, _about: String) {}
 }
 
 /// A client while it handles something.
@@ -51,6 +54,14 @@ pub(crate) struct Client<'c, S: Script + ?Sized> {
     pub notes: &'c mut S::Notes,
     pub outbound: &'c Outbound,
     pub orders: &'c Orders,
+    reminder: Option<(Duration, String)>,
+}
+
+impl<S: Script + ?Sized> Client<'_, S> {
+    /// One reminder for each thing the client handles.
+    pub fn remind(&mut self, after: Duration, about: String) {
+        self.reminder = Some((after, about));
+    }
 }
 
 /// Sends orders to clients from any thread.
@@ -265,16 +276,24 @@ async fn live<S: Script>(worker: Rc<Worker<S>>, shop: Rc<Shop<S>>, seat: usize, 
 }
 
 impl<S: Script> Shop<S> {
-    fn act(&self, seat: usize, due_ns: u64) {
+    fn act(self: &Rc<Self>, seat: usize, due_ns: u64) {
         let taken = self.seats.borrow()[seat].clone();
         if let Some(taken) = taken {
             self.with(&taken, |script, client| script.on_order(client, due_ns));
         }
     }
 
-    fn with(&self, seat: &Seat<S>, act: impl FnOnce(&S, &mut Client<'_, S>)) {
+    fn with(self: &Rc<Self>, seat: &Rc<Seat<S>>, act: impl FnOnce(&S, &mut Client<'_, S>)) {
         let (role, notes) = (&mut *seat.role.borrow_mut(), &mut *self.notes.borrow_mut());
-        act(&self.script, &mut Client { role, notes, outbound: &seat.outbound, orders: &self.orders });
+        let (outbound, orders) = (&seat.outbound, &self.orders);
+        let mut client = Client { role, notes, outbound, orders, reminder: None };
+        act(&self.script, &mut client);
+        let Some((after, about)) = client.reminder else { return };
+        let (shop, seat) = (self.clone(), seat.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(after).await;
+            shop.with(&seat, |script, client| script.on_reminder(client, about));
+        });
     }
 
     fn close(&self, indexes: &[usize]) -> Findings<S> {

@@ -1,5 +1,5 @@
 //! Load on any Socket.IO v5 / Engine.IO v4 server, measured from the client's side: connections, acked echo, room
-//! fan-out, join churn; and `floor`, the bare server that every figure is compared with.
+//! fan-out, join churn, calls, presence; and `floor`, the bare server that every figure is compared with.
 //!
 //! One scenario is a `Script` (`scenario/`): what a client does when it has connected, on a packet, and when the
 //! schedule says that it is time. A `Crew` (`crew.rs`) runs a script with thousands of clients on a few
@@ -8,6 +8,7 @@
 //! Deliberately absent: TLS, the msgpack parser, permessage-deflate, reconnection. A connection that ends is counted,
 //! never replaced.
 
+pub mod call_ledger;
 pub mod cli;
 pub mod crew;
 pub mod floor;
@@ -41,6 +42,10 @@ pub enum RunError {
     Connect { failed: u64, wanted: usize, errors: String },
     #[error("a watched process: {0}")]
     Usage(std::io::Error),
+    #[error("{online} of {wanted} users were online after {seconds} s")]
+    NotOnline { online: u64, wanted: usize, seconds: u64 },
+    #[error("--kill: {0}")]
+    Kill(std::io::Error),
     #[error("floor: {0}")]
     Floor(#[from] std::io::Error),
 }

@@ -28,6 +28,9 @@ pub struct Progress {
     /// Operations that should complete: deliveries, echoes, acks.
     pub expected: AtomicU64,
     pub done: AtomicU64,
+    /// What follows from operations and is none itself: the drain waits for it too.
+    pub expected_after: AtomicU64,
+    pub done_after: AtomicU64,
     /// Latencies of operations due earlier are not recorded.
     measure_from_ns: AtomicU64,
     stopped: AtomicBool,
@@ -45,6 +48,14 @@ impl Progress {
 
     fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    fn all_done(&self) -> u64 {
+        self.done() + self.done_after.load(Ordering::Relaxed)
+    }
+
+    fn all_expected(&self) -> u64 {
+        self.expected.load(Ordering::Relaxed) + self.expected_after.load(Ordering::Relaxed)
     }
 }
 
@@ -111,11 +122,11 @@ impl Window {
     fn drain(&self, progress: &Progress) {
         progress.stopped.store(true, Ordering::Relaxed);
         let started = Instant::now();
-        let (mut last_done, mut last_change) = (progress.done(), Instant::now());
-        while progress.done() < progress.expected.load(Ordering::Relaxed) {
+        let (mut last_done, mut last_change) = (progress.all_done(), Instant::now());
+        while progress.all_done() < progress.all_expected() {
             std::thread::sleep(DRAIN_POLL);
-            if progress.done() != last_done {
-                (last_done, last_change) = (progress.done(), Instant::now());
+            if progress.all_done() != last_done {
+                (last_done, last_change) = (progress.all_done(), Instant::now());
             }
             if started.elapsed() > DRAIN_LIMIT || last_change.elapsed() > DRAIN_QUIET {
                 return;

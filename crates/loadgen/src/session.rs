@@ -45,6 +45,8 @@ pub struct Target {
     pub transport: Transport,
     pub vocabulary: Vocabulary,
     pub tokens: Tokens,
+    /// Session `n` uses token `first_user + n`.
+    pub first_user: usize,
     pub timeout: Duration,
 }
 
@@ -229,7 +231,7 @@ impl Session {
     }
 
     async fn enter_namespace(&mut self, target: &Target, index: usize) -> Result<(), SessionError> {
-        let token = target.tokens.of(index);
+        let token = target.tokens.of(target.first_user + index);
         self.outbound.send(&target.vocabulary.connect(token.as_deref()));
         self.until(|packet| match packet {
             [b'4', b'0', ..] => Some(Ok(())),

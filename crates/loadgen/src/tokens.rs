@@ -54,9 +54,14 @@ impl Tokens {
     }
 }
 
+/// The user that minted token `index` stands for.
+pub fn minted_user(index: usize) -> String {
+    format!("u{index}")
+}
+
 fn mint(secret: &[u8], index: usize) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let claims = Claims { user_id: format!("u{index}"), role: "patient", exp: (now + LIFETIME).as_secs() };
+    let claims = Claims { user_id: minted_user(index), role: "patient", exp: (now + LIFETIME).as_secs() };
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret))
         .expect("plain claims serialise and HMAC takes a key of any length")
 }

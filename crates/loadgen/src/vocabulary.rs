@@ -31,6 +31,8 @@ pub enum Unsupported {
     EphemeralTelehealth,
     #[error("`--app telehealth` has no echo: use `--app rooms`")]
     EchoTelehealth,
+    #[error("`--app rooms` has no calls and no presence: use `--app telehealth`")]
+    RealtimeRooms,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ pub struct Vocabulary {
     /// `/name,` or empty for the main namespace.
     namespace: String,
     delivery_prefix: String,
+    event_prefix: String,
     ack_prefix: String,
 }
 
@@ -52,6 +55,7 @@ impl Vocabulary {
         Vocabulary {
             app,
             delivery_prefix: format!("42{namespace}[\"{event}\","),
+            event_prefix: format!("42{namespace}[\""),
             ack_prefix: format!("43{namespace}"),
             namespace,
         }
@@ -118,6 +122,44 @@ impl Vocabulary {
         }
     }
 
+    /// Calls and presence.
+    pub fn supports_realtime(&self) -> Result<(), Unsupported> {
+        match self.app {
+            App::Telehealth => Ok(()),
+            App::Rooms => Err(Unsupported::RealtimeRooms),
+        }
+    }
+
+    pub fn initiate(&self, ack: u32, recipient: &str) -> String {
+        self.event(
+            Some(ack),
+            &format!(r#""call:initiate",{{"recipientId":"{recipient}","callType":"video"}}"#),
+        )
+    }
+
+    /// `call:accept` and `call:end`.
+    pub fn of_call(&self, event: &str, ack: u32, call: &str) -> String {
+        self.event(Some(ack), &format!(r#""{event}",{{"callId":"{call}"}}"#))
+    }
+
+    pub fn set_status(&self, ack: u32, status: &str, custom: &str) -> String {
+        let change = format!(r#""presence:setStatus",{{"status":"{status}","customStatus":"{custom}"}}"#);
+        self.event(Some(ack), &change)
+    }
+
+    /// `presence:subscribe` and `presence:get`.
+    pub fn of_users(&self, event: &str, ack: u32, users: impl Iterator<Item = String>) -> String {
+        let users: Vec<String> = users.map(|user| format!(r#""{user}""#)).collect();
+        self.event(Some(ack), &format!(r#""{event}",{{"userIds":[{}]}}"#, users.join(",")))
+    }
+
+    /// An event's name and what stands behind it, if this packet is an event without an ack id.
+    pub fn told<'p>(&self, packet: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
+        let rest = packet.strip_prefix(self.event_prefix.as_bytes())?;
+        let end = memchr::memchr(b'"', rest)?;
+        Some((&rest[..end], &rest[end + 1..]))
+    }
+
     pub fn is_delivery(&self, packet: &[u8]) -> bool {
         packet.starts_with(self.delivery_prefix.as_bytes())
     }
@@ -143,6 +185,13 @@ pub fn is_refusal(arguments: &[u8]) -> bool {
         .any(|sign| memchr::memmem::find(arguments, sign).is_some())
 }
 
+/// The first string member of this name; for values that need no unescaping, such as ids.
+pub fn string_member<'p>(json: &'p [u8], name: &str) -> Option<&'p str> {
+    let key = format!(r#""{name}":""#);
+    let value = &json[memchr::memmem::find(json, key.as_bytes())? + key.len()..];
+    std::str::from_utf8(&value[..memchr::memchr(b'"', value)?]).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +206,10 @@ mod tests {
         assert_eq!(other.connect(Some("t")), r#"40/visits,{"token":"t"}"#);
         let sent = other.send(Class::Recoverable, 4, "topic:a", "p");
         assert_eq!(sent, r#"42/visits,4["message:send",{"roomId":"topic:a","message":"p"}]"#);
+        let users = ["a", "b"].map(str::to_owned).into_iter();
+        let asked = other.of_users("presence:get", 5, users);
+        assert_eq!(asked, r#"42/visits,5["presence:get",{"userIds":["a","b"]}]"#);
+        assert_eq!(other.of_call("call:end", 6, "c"), r#"42/visits,6["call:end",{"callId":"c"}]"#);
     }
 
     #[test]
@@ -166,6 +219,10 @@ mod tests {
         assert!(!words.is_delivery(br#"42["message:sent",{"message":"x"}]"#));
         assert_eq!(words.ack(br#"4312[{"success":true}]"#), Some((12, &br#"[{"success":true}]"#[..])));
         assert_eq!(words.ack(br#"42["x"]"#), None);
+        let ended = br#"42["call:ended",{"callId":"01J","duration":3}]"#;
+        let (event, rest) = words.told(ended).unwrap();
+        assert_eq!((event, string_member(rest, "callId")), (&b"call:ended"[..], Some("01J")));
+        assert_eq!((words.told(br#"4312[{}]"#), string_member(rest, "userId")), (None, None));
         assert!(is_refusal(br#"[{"success":false,"error":"Room access denied"}]"#));
         assert!(!is_refusal(br#"[{"success":true}]"#));
     }

@@ -34,6 +34,7 @@ fn floor(mode: Mode, fault: Fault) -> Arc<Target> {
         transport: Transport::Websocket,
         vocabulary: Vocabulary::new(App::Rooms, "/"),
         tokens: Tokens::None,
+        first_user: 0,
         timeout: Duration::from_secs(10),
     })
 }

@@ -1,9 +1,12 @@
 //! The scenarios: each is a `Script` and the report it ends in.
 
+pub mod calls;
 pub mod churn;
 pub mod connections;
+pub mod crash;
 pub mod echo;
 pub mod fanout;
+pub mod presence;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
