@@ -9,9 +9,9 @@ use domain::call::{self, Command, CommandId};
 
 use crate::clock::unix_ms;
 use crate::metrics::Metrics;
-use crate::plan::presence::Refold;
+use crate::plan::presence::{Chosen, Refold};
 use crate::plan::{self, App, Done, Step};
-use crate::store::{NotStored, Store, Trigger, Unavailable};
+use crate::store::{NotStored, Store, Unavailable};
 use crate::teller::{Teller, Who};
 
 /// A request is answered within this time: whoever asked repeats it then.
@@ -36,9 +36,10 @@ impl Desk {
             Ok(coordination::Request::Call(command)) => {
                 (act_name(&command), self.call(&command, deadline).await)
             }
-            Ok(coordination::Request::Choose { id: CommandId(_), user, wire_id, change }) => {
-                let refold = Refold { user, chosen: Some((wire_id, change)), gone_ms: unix_ms() };
-                ("choose", self.fold(&refold, None, deadline).await)
+            Ok(coordination::Request::Choose { id, user, wire_id, change }) => {
+                let chosen = Some(Chosen { id, wire_id, change });
+                let refold = Refold { user, chosen, gone_ms: unix_ms() };
+                ("choose", self.fold(&refold, deadline).await)
             }
             Err(error) => {
                 tracing::warn!(%error, app = self.app.name, "a request could not be read");
@@ -55,24 +56,19 @@ impl Desk {
     /// Carries a command for a call out.
     pub async fn call(&self, command: &Command, deadline: Instant) -> Result<Reply, Unavailable> {
         let planned = |known: &plan::Known| plan::call::plan(&self.app, command, known, unix_ms());
-        let (done, _) = self.carry_out(planned, None, deadline).await?;
+        let (done, _) = self.carry_out(planned, deadline).await?;
         Ok(done.reply)
     }
 
     /// Folds a user's presence, and has the user's calls look at the devices.
-    pub async fn fold(
-        &self,
-        refold: &Refold,
-        trigger: Option<&Trigger>,
-        deadline: Instant,
-    ) -> Result<Reply, Unavailable> {
+    pub async fn fold(&self, refold: &Refold, deadline: Instant) -> Result<Reply, Unavailable> {
         let mut refold = refold.clone();
-        let (mut done, mut known) = self.fold_once(&refold, trigger, deadline).await?;
+        let (mut done, mut known) = self.fold_once(&refold, deadline).await?;
         let reply = done.reply.clone();
         // What it was folded from may have changed before it was committed, unseen by whoever folded that change: look again.
         refold.chosen = None;
         while done.committed {
-            (done, known) = self.fold_once(&refold, trigger, deadline).await?;
+            (done, known) = self.fold_once(&refold, deadline).await?;
         }
         for (call, act) in plan::presence::devices_acts(&refold, &known) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
@@ -84,17 +80,15 @@ impl Desk {
     async fn fold_once(
         &self,
         refold: &Refold,
-        trigger: Option<&Trigger>,
         deadline: Instant,
     ) -> Result<(Done, plan::Known), Unavailable> {
         let planned = |known: &plan::Known| plan::presence::plan(&self.app, refold, known, unix_ms());
-        self.carry_out(planned, trigger, deadline).await
+        self.carry_out(planned, deadline).await
     }
 
     async fn carry_out(
         &self,
         plan: impl Fn(&plan::Known) -> Step,
-        trigger: Option<&Trigger>,
         deadline: Instant,
     ) -> Result<(Done, plan::Known), Unavailable> {
         let mut known = self.store.nothing_known();
@@ -103,22 +97,25 @@ impl Desk {
                 return Err(Unavailable);
             }
             match plan(&known) {
-                Step::Load(keys) => self.store.load(&mut known, keys, trigger).await?,
+                Step::Load(keys) => self.store.load(&mut known, keys).await?,
                 Step::Reload => known = fresh(),
                 Step::Done(done) => return self.finish(*done, known, deadline).await,
-                Step::Commit(commit) => match self.store.commit(&commit, deadline).await {
-                    Ok(()) => {
-                        self.metrics.committed(&self.app.name, &commit.done);
-                        let done = Done { committed: true, ..commit.done };
-                        return self.finish(done, known, deadline).await;
+                Step::Commit(commit) => {
+                    self.teller.tell(&self.app, Who::Desk, &commit.first, deadline).await?;
+                    match self.store.commit(&commit, deadline).await {
+                        Ok(()) => {
+                            self.metrics.committed(&self.app.name, &commit.done);
+                            let done = Done { committed: true, ..commit.done };
+                            return self.finish(done, known, deadline).await;
+                        }
+                        Err(NotStored::Conflict) => {
+                            self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
+                            known = fresh();
+                        }
+                        // Perhaps stored: the next look shows it.
+                        Err(NotStored::Unavailable) => known = fresh(),
                     }
-                    Err(NotStored::Conflict) => {
-                        self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
-                        known = fresh();
-                    }
-                    // Perhaps stored: the next look shows it.
-                    Err(NotStored::Unavailable) => known = fresh(),
-                },
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::desk::Desk;
 use crate::plan::presence::Refold;
 use crate::plan::{CallRecord, Of, Tell};
-use crate::store::{self, Trigger, Unavailable};
+use crate::store::{self, Unavailable, is_marker};
 use crate::sweep::GONE_HEADER;
 use crate::teller::Who;
 use crate::timers;
@@ -92,14 +92,13 @@ async fn changed(desk: &Desk, delivered: &Delivered) -> Result<(), Unavailable> 
     if let Some(key) = stored.subject.strip_prefix(&calls) {
         return match key.split_once('.') {
             Some(("c", _)) => announce(desk, stored, deadline).await,
-            Some(("u", token)) => fold_token(desk, token, stored.time_ms, None, deadline).await,
+            Some(("u", token)) => fold_token(desk, token, stored.time_ms, deadline).await,
             _ => Ok(()),
         };
     }
     let Some(key) = stored.subject.strip_prefix(&store::presence_subject(app, "")) else { return Ok(()) };
     let token = key.split('.').nth(1).unwrap_or_default();
-    let trigger = Trigger { key: key.to_owned(), seq: stored.seq, deleted: is_marker(&stored.headers) };
-    fold_token(desk, token, gone_ms(stored), Some(&trigger), deadline).await
+    fold_token(desk, token, gone_ms(stored), deadline).await
 }
 
 /// The record's revisions are announced by now; if not, its replica has died in between.
@@ -116,16 +115,10 @@ async fn announce(desk: &Desk, stored: &bus::Stored, deadline: Instant) -> Resul
     desk.teller.tell(&desk.app, Who::Follower, &tells, deadline).await
 }
 
-async fn fold_token(
-    desk: &Desk,
-    token: &str,
-    gone_ms: u64,
-    trigger: Option<&Trigger>,
-    deadline: Instant,
-) -> Result<(), Unavailable> {
+async fn fold_token(desk: &Desk, token: &str, gone_ms: u64, deadline: Instant) -> Result<(), Unavailable> {
     let Some(user) = user_of(desk, token).await? else { return Ok(()) };
     let refold = Refold { user, chosen: None, gone_ms };
-    desk.fold(&refold, trigger, deadline).await.map(|_| ())
+    desk.fold(&refold, deadline).await.map(|_| ())
 }
 
 /// The user behind a token; that of a hashed one stands in a record. `None`: there is no such record any more.
@@ -153,8 +146,4 @@ fn gone_ms(stored: &bus::Stored) -> u64 {
         (record.gone_ms > 0).then_some(record.gone_ms)
     };
     swept.or_else(said).unwrap_or(stored.time_ms)
-}
-
-fn is_marker(headers: &[u8]) -> bool {
-    header_value(headers, "KV-Operation").is_some() || header_value(headers, "Nats-Marker-Reason").is_some()
 }

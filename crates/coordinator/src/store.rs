@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bus::kv::{kv_append, kv_delete_append, subject_of};
-use bus::{Append, AppendError, Bus, KvEntry, ReadError};
+use bus::kv::{kv_append, kv_delete_append, stream_of, subject_of};
+use bus::{Append, AppendError, Bus, KvEntry, ReadError, header_value};
 use bytes::Bytes;
 use cluster::coordination::{
     call_key, calls_bucket, decode, devices_filter, presence_bucket, presence_key, user_calls_key,
@@ -33,14 +33,6 @@ pub enum NotStored {
     Unavailable,
 }
 
-/// A change that a listing of device records must show.
-#[derive(Clone, Debug)]
-pub struct Trigger {
-    pub key: String,
-    pub seq: u64,
-    pub deleted: bool,
-}
-
 /// The buckets of one application.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -63,12 +55,7 @@ impl Store {
     }
 
     /// Reads `keys` into `known`, at the leader where `known` is to be fresh.
-    pub async fn load(
-        &self,
-        known: &mut Known,
-        keys: Vec<Key>,
-        trigger: Option<&Trigger>,
-    ) -> Result<(), Unavailable> {
+    pub async fn load(&self, known: &mut Known, keys: Vec<Key>) -> Result<(), Unavailable> {
         let at_leader = known.fresh && !self.single;
         let reads = keys.iter().filter(|key| !matches!(key, Key::Devices(_)));
         let entries = if at_leader {
@@ -81,7 +68,7 @@ impl Store {
         }
         for key in keys {
             if let Key::Devices(user) = key {
-                let records = self.devices(&user, trigger).await?;
+                let records = self.devices(&user).await?;
                 known.devices.insert(user, records);
             }
         }
@@ -186,19 +173,21 @@ impl Store {
         })
     }
 
-    async fn devices(
-        &self,
-        user: &UserId,
-        trigger: Option<&Trigger>,
-    ) -> Result<Vec<DeviceRecord>, Unavailable> {
+    /// Every change that was acked before the call is in it.
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>, Unavailable> {
         let filter = devices_filter(user);
+        let newest = if self.single { None } else { self.newest(&filter).await? };
         let mut tries = 0;
         let entries = loop {
             let entries =
                 self.bus.kv_list(&self.presence, &filter).await.map_err(|error| self.unread(&error))?;
-            tries += 1;
-            if trigger.is_none_or(|trigger| shows(&entries, trigger)) || tries == LAGGING_TRIES {
+            if newest.as_ref().is_none_or(|newest| shows(&entries, newest)) {
                 break entries;
+            }
+            tries += 1;
+            if tries == LAGGING_TRIES {
+                tracing::warn!(app = self.app, "a replica of the device records lags behind for too long");
+                return Err(Unavailable);
             }
             tokio::time::sleep(LAGGING_PAUSE).await;
         };
@@ -210,18 +199,43 @@ impl Store {
         Ok(records.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|r| r.user == *user).collect())
     }
 
+    /// The last change of any key of the presence bucket that matches, as its leader knows it.
+    async fn newest(&self, filter: &str) -> Result<Option<Newest>, Unavailable> {
+        let stream = stream_of(&self.presence);
+        let subject = subject_of(&self.presence, filter);
+        let last =
+            self.bus.get_last_at_leader(&stream, &subject).await.map_err(|error| self.unread(&error))?;
+        Ok(last.map(|last| Newest {
+            deleted: is_marker(&last.headers),
+            key: last.subject.strip_prefix(&subject_of(&self.presence, "")).unwrap_or_default().to_owned(),
+            seq: last.seq,
+        }))
+    }
+
     fn unread(&self, error: &ReadError) -> Unavailable {
         tracing::warn!(%error, app = self.app, "a record was not read");
         Unavailable
     }
 }
 
-/// Replicas apply writes in order: one that shows this change shows all before it.
-fn shows(entries: &[KvEntry], trigger: &Trigger) -> bool {
-    match entries.iter().find(|entry| entry.key == trigger.key) {
-        Some(entry) => entry.rev >= trigger.seq,
-        None => trigger.deleted,
+/// A change that a listing must show.
+struct Newest {
+    key: String,
+    seq: u64,
+    deleted: bool,
+}
+
+/// Replicas apply writes in order: one that shows this change shows all before it. A key that is not there was deleted since.
+fn shows(entries: &[KvEntry], newest: &Newest) -> bool {
+    match entries.iter().find(|entry| entry.key == newest.key) {
+        Some(entry) => entry.rev >= newest.seq,
+        None => newest.deleted,
     }
+}
+
+/// A deletion, by somebody or by the server.
+pub fn is_marker(headers: &[u8]) -> bool {
+    header_value(headers, "KV-Operation").is_some() || header_value(headers, "Nats-Marker-Reason").is_some()
 }
 
 /// The subject of a key of the calls bucket; for consumers.

@@ -4,7 +4,7 @@ use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{self, Act, Call, CallId, Command, Decision, Event, Refusal, UserCalls, View, World};
 
-use super::{App, CallRecord, Commit, Done, Entry, Key, Known, Of, Step, Tell, Told, Write};
+use super::{App, CallRecord, Commit, Done, Entry, Key, Known, Of, PresenceRecord, Step, Tell, Told, Write};
 
 /// The next step of a command.
 pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
@@ -12,50 +12,49 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         return Step::Load(vec![Key::Call(command.call.clone())]);
     };
     let record = entry.value.as_ref();
+    if let Some(other) = record.map(|record| &record.call.id).filter(|id| **id != command.call) {
+        return answered_instead(command, other, known);
+    }
     let missing = known.missing(needed(record.map(|record| &record.call), command));
     if !missing.is_empty() {
         return Step::Load(missing);
     }
-    let between = if record.is_none() { between(command, known) } else { Vec::new() };
-    let missing = known.missing(between.iter().cloned().map(Key::Call));
-    if !missing.is_empty() {
-        return Step::Load(missing);
-    }
-    if let Some(decision) = between.iter().find_map(|call| done_before(command, call, known)) {
-        // The first attempt answered a call in the other direction.
-        return Step::Done(Box::new(repeated(known, decision)));
-    }
+    let command = &with_devices(command, known);
     let world = world(record, command, known);
     if record.is_none()
         && let Some(other) = call::glare(&world, command)
     {
         let answer = Command { call: other, act: Act::Answer { glare: true }, ..command.clone() };
-        if let Some(step) = plan_glare(app, &answer, known, now_ms) {
+        if let Some(step) = plan_glare(app, command, &answer, known, now_ms) {
             return step;
         }
     }
     conclude(app, command, known, &world, now_ms)
 }
 
-/// For a new call of two: the actor's calls with the same other one.
-fn between(command: &Command, known: &Known) -> Vec<CallId> {
-    let (Act::Initiate(offer), Some(actor)) = (&command.act, &command.actor) else { return Vec::new() };
-    let [invite] = &offer.invited[..] else { return Vec::new() };
-    let calls = known.users.get(&actor.who.user).and_then(|entry| entry.value.as_ref());
-    let with = |entry: &&call::UserCall| entry.peer.as_ref() == Some(&invite.who.user);
-    calls.iter().flat_map(|calls| &calls.calls).filter(with).map(|entry| entry.call.clone()).collect()
-}
-
-fn done_before(command: &Command, call: &CallId, known: &Known) -> Option<Decision> {
-    let record = known.calls.get(call)?.value.as_ref()?;
-    let done = record.call.done.contains(&command.id);
-    done.then(|| Decision { call: record.call.clone(), users: Default::default(), events: Vec::new() })
+/// The command has answered a call in the other direction before, and made none.
+fn answered_instead(command: &Command, other: &CallId, known: &Known) -> Step {
+    if !matches!(command.act, Act::Initiate(_)) {
+        return Step::Done(Box::new(Done::reply(Reply::Refused(Refusal::UnknownCall))));
+    }
+    let Some(entry) = known.calls.get(other) else { return Step::Load(vec![Key::Call(other.clone())]) };
+    if !known.fresh {
+        return Step::Reload;
+    }
+    let record = entry.value.as_ref().or(known.calls[&command.call].value.as_ref());
+    let call = record.expect("it names the other call").call.clone();
+    let decision = Decision { call, users: Default::default(), events: Vec::new() };
+    Step::Done(Box::new(repeated(known, decision)))
 }
 
 /// The call in the other direction is answered. `None`: its ring has run out, so the command goes on as what it is. Another refusal
 /// means that one of the records was read before it changed.
-fn plan_glare(app: &App, answer: &Command, known: &Known, now_ms: u64) -> Option<Step> {
+fn plan_glare(app: &App, command: &Command, answer: &Command, known: &Known, now_ms: u64) -> Option<Step> {
     match plan(app, answer, known, now_ms) {
+        Step::Commit(mut commit) => {
+            commit.writes.extend(instead(app, command, known, &commit.done.reply));
+            Some(Step::Commit(commit))
+        }
         Step::Done(done) => match done.reply {
             Reply::Refused(Refusal::Over) => None,
             Reply::Refused(Refusal::OverLimit { .. }) | Reply::Call(_) => Some(Step::Done(done)),
@@ -63,6 +62,17 @@ fn plan_glare(app: &App, answer: &Command, known: &Known, now_ms: u64) -> Option
         },
         step => Some(step),
     }
+}
+
+/// Taken for the call that is not made, so that no other try of the command makes it.
+fn instead(app: &App, command: &Command, known: &Known, reply: &Reply) -> Option<Write> {
+    let Reply::Call(answered) = reply else { return None };
+    Some(Write {
+        key: Key::Call(command.call.clone()),
+        value: Some(encode(&CallRecord::instead(answered)).into()),
+        expect: known.calls[&command.call].rev,
+        ttl_ms: Some(kept_ms(app)),
+    })
 }
 
 fn conclude(app: &App, command: &Command, known: &Known, world: &World, now_ms: u64) -> Step {
@@ -99,8 +109,10 @@ fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_m
         view: encode(&View::of(&call)).into(),
         announcements: app.dialect.call_changed(&call, &events, now_ms),
     };
-    let record = CallRecord::next(previous, call, news);
+    let (record, dropped) = CallRecord::next(previous, call, news);
     let call = &record.call;
+    let of = Of::Call(call.id.clone());
+    let first = dropped.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
     let deadline = call.next_deadline_ms();
     let moved = deadline != previous.and_then(|record| record.call.next_deadline_ms());
     // A fired timer is used up: what is still due needs a new one.
@@ -115,7 +127,7 @@ fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_m
     writes.extend(users.into_iter().map(|(user, calls)| write_user(known, user, &calls)));
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events, committed: false };
-    Commit { writes, timer, done }
+    Commit { first, writes, timer, done }
 }
 
 fn kept_ms(app: &App) -> u64 {
@@ -131,8 +143,23 @@ fn write_user(known: &Known, user: UserId, calls: &UserCalls) -> Write {
     }
 }
 
+/// The devices are read after the call: one that is in the call was listed before it came into it, so it is among them, unless
+/// it is gone.
+fn with_devices(command: &Command, known: &Known) -> Command {
+    let mut command = command.clone();
+    if let Act::Devices { user, present, .. } = &mut command.act {
+        let records = known.devices.get(user).map_or(&[][..], Vec::as_slice);
+        let devices = records.iter().flat_map(|record| &record.devices);
+        *present = devices.map(|device| device.id.clone()).collect();
+    }
+    command
+}
+
 fn needed(call: Option<&Call>, command: &Command) -> Vec<Key> {
     let mut keys: Vec<Key> = call::concerned(call, command).into_iter().map(Key::UserCalls).collect();
+    if let Act::Devices { user, .. } = &command.act {
+        keys.push(Key::Devices(user.clone()));
+    }
     if let (None, Act::Initiate(offer)) = (call, &command.act) {
         for invite in &offer.invited {
             keys.push(Key::Presence(invite.who.user.clone()));
@@ -148,8 +175,8 @@ fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World
         let calls = known.users.get(&user)?.value.clone().unwrap_or_default();
         Some((user, calls))
     });
-    let chose_busy = |entry: &Entry<domain::presence::Presence>| {
-        let status = entry.value.as_ref().and_then(|presence| presence.choice.status);
+    let chose_busy = |entry: &Entry<PresenceRecord>| {
+        let status = entry.value.as_ref().and_then(|record| record.presence.choice.status);
         status == Some(domain::presence::Status::Busy)
     };
     let devices =

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::UserId;
 use domain::call::{CallId, UserCalls};
-use domain::presence::{DeviceRecord, Presence};
+use domain::presence::DeviceRecord;
 
-use super::CallRecord;
+use super::{CallRecord, PresenceRecord};
 
 /// A place in one of the application's two buckets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +36,7 @@ impl<T> Default for Entry<T> {
 pub struct Known {
     pub calls: BTreeMap<CallId, Entry<CallRecord>>,
     pub users: BTreeMap<UserId, Entry<UserCalls>>,
-    pub presences: BTreeMap<UserId, Entry<Presence>>,
+    pub presences: BTreeMap<UserId, Entry<PresenceRecord>>,
     pub devices: BTreeMap<UserId, Vec<DeviceRecord>>,
     /// Single keys were read where every acked write is seen. Without it only a commit may be concluded: its conditions
     /// are checked by the store.

@@ -14,7 +14,7 @@ use domain::UserId;
 use domain::call::{CallId, Event};
 
 pub use known::{Entry, Key, Known};
-pub use record::{CallRecord, Told};
+pub use record::{CallRecord, PresenceRecord, Told};
 
 /// What to do next.
 #[derive(Debug)]
@@ -31,6 +31,9 @@ pub enum Step {
 /// An atomic batch on one bucket, and what follows it.
 #[derive(Debug)]
 pub struct Commit {
+    /// To be told before it is stored, oldest first: earlier revisions that the record names no longer afterwards. So nothing is
+    /// told after what came later, however long whoever committed it pauses.
+    pub first: Vec<Tell>,
     pub writes: Vec<Write>,
     /// When the call is to be looked at again.
     pub timer: Option<(CallId, u64)>,

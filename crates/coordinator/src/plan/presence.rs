@@ -2,19 +2,28 @@
 
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
-use domain::call::{Act, CallId};
+use domain::call::{Act, CallId, CommandId};
 use domain::presence::{ChoiceChange, DeviceRecord, Presence, Sources, Status, fold};
 
-use super::{App, Commit, Done, Key, Known, Of, Step, Tell, Told, Write};
+use super::{App, Commit, Done, Key, Known, Of, PresenceRecord, Step, Tell, Told, Write};
 
 /// Why a user is folded anew.
 #[derive(Clone, Debug)]
 pub struct Refold {
     pub user: UserId,
-    /// The user chose; with the id as clients see it.
-    pub chosen: Option<(serde_json::Value, ChoiceChange)>,
+    pub chosen: Option<Chosen>,
     /// When a device that is missing now was last there.
     pub gone_ms: u64,
+}
+
+/// The user chose.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// A repeat has the same one.
+    pub id: CommandId,
+    /// The user's id as clients see it.
+    pub wire_id: serde_json::Value,
+    pub change: ChoiceChange,
 }
 
 /// The next step.
@@ -29,41 +38,49 @@ pub fn plan(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Step {
         return Step::Load(missing);
     }
     let entry = &known.presences[user];
-    let before = entry.value.clone();
-    let after = folded(app, refold, before.as_ref(), known, now_ms);
-    let tell: Vec<Tell> = tell(app, &after).into_iter().collect();
-    let done = Done { tell, ..Done::reply(Reply::Presence(Box::new(after.clone()))) };
-    if before.as_ref() == Some(&after) || (before.is_none() && after.rev == 0) {
+    let before = entry.value.as_ref();
+    let after = folded(app, refold, before, known, now_ms);
+    let told = tell(app, &after.presence);
+    let reply = Reply::Presence(Box::new(after.presence.clone()));
+    let done = Done { tell: told.into_iter().collect(), ..Done::reply(reply) };
+    if before == Some(&after) || (before.is_none() && after.presence.rev == 0 && after.done.is_empty()) {
         return if known.fresh { Step::Done(Box::new(done)) } else { Step::Reload };
     }
     let write = Write {
         key: Key::Presence(user.clone()),
         value: Some(encode(&after).into()),
         expect: entry.rev,
-        ttl_ms: forgotten_ms(&after),
+        ttl_ms: forgotten_ms(&after.presence),
     };
-    Step::Commit(Box::new(Commit { writes: vec![write], timer: None, done }))
+    let replaced = before.filter(|before| before.presence.rev < after.presence.rev);
+    let first = replaced.and_then(|before| tell(app, &before.presence)).into_iter().collect();
+    Step::Commit(Box::new(Commit { first, writes: vec![write], timer: None, done }))
 }
 
-/// What the user's calls are to be told about the devices: those that need it are found by their own machine.
+/// The user's calls are to look at the devices, which are read for each of them anew.
 pub fn devices_acts(refold: &Refold, known: &Known) -> Vec<(CallId, Act)> {
     let user = &refold.user;
     let calls = known.users.get(user).and_then(|entry| entry.value.as_ref());
-    let records = known.devices.get(user).map_or(&[][..], Vec::as_slice);
-    let present: Vec<_> =
-        records.iter().flat_map(|record| &record.devices).map(|device| device.id.clone()).collect();
-    let act = Act::Devices { user: user.clone(), present, since_ms: refold.gone_ms };
+    let act = Act::Devices { user: user.clone(), present: Vec::new(), since_ms: refold.gone_ms };
     calls.iter().flat_map(|calls| &calls.calls).map(|entry| (entry.call.clone(), act.clone())).collect()
 }
 
-fn folded(app: &App, refold: &Refold, before: Option<&Presence>, known: &Known, now_ms: u64) -> Presence {
+fn folded(
+    app: &App,
+    refold: &Refold,
+    before: Option<&PresenceRecord>,
+    known: &Known,
+    now_ms: u64,
+) -> PresenceRecord {
     let records = &known.devices[&refold.user];
     let calls = known.users[&refold.user].value.as_ref();
-    let mut after = before.cloned().unwrap_or_else(|| unknown(refold, records));
-    if let Some((wire_id, change)) = &refold.chosen {
-        after.wire_id = wire_id.clone();
-        apply(&mut after, change);
+    let mut record = before.cloned().unwrap_or_else(|| unknown(refold, records));
+    if let Some(chosen) = refold.chosen.as_ref().filter(|chosen| record.is_new(chosen.id)) {
+        record.remember(chosen.id);
+        record.presence.wire_id = chosen.wire_id.clone();
+        apply(&mut record.presence, &chosen.change);
     }
+    let after = &mut record.presence;
     if let Some(record) = records.first() {
         after.wire_id = record.wire_id.clone();
     }
@@ -73,21 +90,21 @@ fn folded(app: &App, refold: &Refold, before: Option<&Presence>, known: &Known, 
     if let Some(told) = rooms(records, most) {
         after.told = told;
     }
-    let visible =
-        before.map_or((Status::Offline, None), |before| (before.status, before.choice.custom.clone()));
-    if visible != (after.status, after.choice.custom.clone()) {
+    let seen = |presence: &Presence| (presence.status, presence.choice.custom.clone());
+    let visible = before.map_or((Status::Offline, None), |before| seen(&before.presence));
+    if visible != seen(after) {
         if after.status == Status::Offline {
             after.last_seen_ms = Some(last_seen(refold, records, now_ms));
         }
         after.rev += 1;
         after.changed_ms = now_ms;
     }
-    after
+    record
 }
 
-fn unknown(refold: &Refold, records: &[DeviceRecord]) -> Presence {
+fn unknown(refold: &Refold, records: &[DeviceRecord]) -> PresenceRecord {
     let wire_id = records.first().map(|record| record.wire_id.clone());
-    Presence {
+    let presence = Presence {
         user: refold.user.clone(),
         wire_id: wire_id.unwrap_or_else(|| refold.user.as_str().into()),
         choice: Default::default(),
@@ -96,7 +113,8 @@ fn unknown(refold: &Refold, records: &[DeviceRecord]) -> Presence {
         rev: 0,
         changed_ms: 0,
         told: Vec::new(),
-    }
+    };
+    PresenceRecord { presence, done: Default::default() }
 }
 
 fn apply(presence: &mut Presence, change: &ChoiceChange) {

@@ -1,8 +1,12 @@
-//! The record of a call in its bucket: the call, and what its last revisions tell the clients.
+//! What is kept of a call and of a user's presence besides themselves: what the last revisions of a call tell the clients, which
+//! choices of a status were made.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use dialects::Announcement;
-use domain::call::Call;
+use domain::call::{Call, CommandId};
+use domain::presence::Presence;
 use serde::{Deserialize, Serialize};
 
 /// How long a revision's announcement stays in the record: far longer than a replica takes to store it, or another to notice.
@@ -31,18 +35,47 @@ pub struct Told {
 }
 
 impl CallRecord {
-    /// The record after a revision that tells `news`.
-    pub fn next(previous: Option<&Self>, call: Call, news: Told) -> Self {
+    /// The record after a revision that tells `news`, and what it does not keep any longer.
+    pub fn next(previous: Option<&Self>, call: Call, news: Told) -> (Self, Vec<Told>) {
         let kept_from_ms = news.at_ms.saturating_sub(KEPT_MS);
-        let mut told: Vec<Told> = previous
-            .iter()
-            .flat_map(|record| &record.told)
-            .filter(|told| told.at_ms >= kept_from_ms)
-            .cloned()
-            .collect();
+        let mut told: Vec<Told> = previous.map(|record| record.told.clone()).unwrap_or_default();
+        let old = told.iter().take_while(|told| told.at_ms < kept_from_ms).count();
+        let surplus = (told.len() + 1).saturating_sub(KEPT);
+        let dropped = told.drain(..old.max(surplus)).collect();
         told.push(news);
-        let surplus = told.len().saturating_sub(KEPT);
-        told.drain(..surplus);
-        Self { call, told }
+        (Self { call, told }, dropped)
+    }
+
+    /// What stands under the id of a call that was not made, because another one was answered instead: a repeat of the command
+    /// finds out, and makes none.
+    pub fn instead(answered: &Call) -> Self {
+        Self { call: answered.clone(), told: Vec::new() }
+    }
+}
+
+/// A user's presence as it is stored: gateways read it as a [`Presence`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PresenceRecord {
+    #[serde(flatten)]
+    pub presence: Presence,
+    /// The last choices that were made, newest last: a repeat does not undo a later one.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub done: VecDeque<CommandId>,
+}
+
+/// How many choices a record remembers: a device makes one at a time, and repeats it for seconds only.
+const CHOICES: usize = 16;
+
+impl PresenceRecord {
+    /// Whether it was not made before.
+    pub fn is_new(&self, choice: CommandId) -> bool {
+        !self.done.contains(&choice)
+    }
+
+    pub fn remember(&mut self, choice: CommandId) {
+        if self.done.len() >= CHOICES {
+            self.done.pop_front();
+        }
+        self.done.push_back(choice);
     }
 }
