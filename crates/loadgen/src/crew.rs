@@ -288,8 +288,13 @@ impl<S: Script> Shop<S> {
         let (outbound, orders) = (&seat.outbound, &self.orders);
         let mut client = Client { role, notes, outbound, orders, reminder: None };
         act(&self.script, &mut client);
-        let Some((after, about)) = client.reminder else { return };
-        let (shop, seat) = (self.clone(), seat.clone());
+        if let Some((after, about)) = client.reminder {
+            self.remind(seat.clone(), after, about);
+        }
+    }
+
+    fn remind(self: &Rc<Self>, seat: Rc<Seat<S>>, after: Duration, about: String) {
+        let shop = self.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(after).await;
             shop.with(&seat, |script, client| script.on_reminder(client, about));
