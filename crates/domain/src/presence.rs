@@ -1,7 +1,7 @@
 //! Presence: what others see of a user. Folded from three things by one rule ([`fold`]): the user's connected devices, the
 //! user's own choice, the user's calls.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{RoomId, UserId};
@@ -53,7 +53,13 @@ pub struct ChoiceChange {
     /// `Online` takes an earlier choice back.
     pub status: Option<Status>,
     /// `Some(None)` removes the text.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub custom: Option<Option<Box<str>>>,
+}
+
+/// A field that is there is spoken of, also where it holds nothing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Box<str>>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// One gateway thread's word about a user: the record `d.<user>.<node>.<thread>` in the application's presence bucket. It counts

@@ -4,7 +4,8 @@
 
 use domain::UserId;
 use domain::presence::{
-    Choice, Device, DeviceRecord, Presence, Sources, Status, fold, is_watchers_room, watchers_room,
+    Choice, ChoiceChange, Device, DeviceRecord, Presence, Sources, Status, fold, is_watchers_room,
+    watchers_room,
 };
 
 fn user() -> UserId {
@@ -94,4 +95,14 @@ fn watchers_have_a_room_of_their_own_for_the_longest_id() {
     let longest = UserId::new("x".repeat(UserId::MAX_BYTES)).unwrap();
     assert!(is_watchers_room(watchers_room(&longest).as_str()));
     assert!(!is_watchers_room("presence:x"));
+}
+
+/// Nothing said, and nothing in its place, are different words: MessagePack has one `nil` for both.
+#[test]
+fn a_removed_text_is_removed_on_the_wire_too() {
+    for custom in [None, Some(None), Some(Some("lunch".into()))] {
+        let change = ChoiceChange { status: Some(Status::Online), custom };
+        let bytes = rmp_serde::to_vec_named(&change).unwrap();
+        assert_eq!(rmp_serde::from_slice::<ChoiceChange>(&bytes).unwrap(), change);
+    }
 }
