@@ -11,7 +11,7 @@ use socketio::{Event, Incoming, Json, Namespace, Violation};
 use super::actions::Run;
 use super::commands::{Actor, Task};
 use super::session::{Session, Socket, Target};
-use super::{Shard, State, calls};
+use super::{Shard, State, entering};
 use crate::auth::{TokenError, find_token};
 use crate::clock::{Millis, unix_ms};
 use crate::config::OnTokenExpiry;
@@ -125,7 +125,7 @@ impl State {
         for room in self.hub.remove(socket.ix) {
             shard.shared.node.release(room, shard.ix);
         }
-        calls::count(shard, app, socket.calls.len(), 0);
+        entering::count(shard, app, socket.calls.len(), 0);
         if let Some(gone) = Self::gone(app, socket) {
             self.unlist_device(shard, &gone);
         }

@@ -17,7 +17,7 @@ use slab::Slab;
 use socketio::{Connections, Namespace};
 use tokio::sync::oneshot;
 
-use super::calls::Entering;
+use super::entering::Entering;
 use super::presence::Heard;
 use crate::clock::Millis;
 use crate::link::Link;

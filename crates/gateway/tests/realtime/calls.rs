@@ -90,9 +90,9 @@ async fn the_coordinator_knows_the_device_before_it_is_asked() {
         let (_, reply) = stage.asked().await;
         let filter = coordination::devices_filter(&user("b"));
         let entries = stage.bus.kv_list(&coordination::presence_bucket(APP), &filter).await.unwrap();
-        let records = entries.iter().map(|entry| {
-            coordination::decode::<DeviceRecord>(entry.value.as_ref().unwrap()).unwrap()
-        });
+        let records = entries
+            .iter()
+            .map(|entry| coordination::decode::<DeviceRecord>(entry.value.as_ref().unwrap()).unwrap());
         let known = records.flat_map(|record| record.devices).any(|device| *device.id == *client.id);
         assert!(known, "round {round}");
         stage.answer(&reply, &Reply::Refused(Refusal::Over));
@@ -177,7 +177,8 @@ async fn presences_are_read_in_order_and_watched_up_to_the_limit() {
     let mut stage = Stage::start("watch", 1, json!({ "watched_per_socket": 2 })).await;
     let bucket = coordination::presence_bucket(APP);
     for (id, status) in [("x", Status::Busy), ("y", Status::Online)] {
-        let (key, value) = (coordination::presence_key(&user(id)), coordination::encode(&presence(id, status)));
+        let (key, value) =
+            (coordination::presence_key(&user(id)), coordination::encode(&presence(id, status)));
         stage.bus.kv_put(&bucket, &key, value.into(), None, None).await.unwrap();
     }
     let mut client = Client::connect(&stage.nodes[0], "b").await;
@@ -233,6 +234,9 @@ async fn a_session_that_moves_stays_in_its_calls_and_watches_on() {
     assert_eq!(relayed["success"], json!(true));
     let (request, reply) = stage.asked().await;
     assert_eq!(command(request).act, Act::Progress);
+    // What came before may be the old node's; this is the new one's.
+    stage.tell(&[watchers_room(&user("x")).as_str()], "watched").await;
+    assert_eq!(client.next().await, Heard::event("watched"));
     stage.answer(&reply, &Reply::Refused(Refusal::Over));
     stage.show(&call_of(&call_id(), 6, &[("a", Some("sa")), ("b", None)])).await;
     stage.tell(&[room.as_str()], "secret").await;

@@ -22,12 +22,16 @@ impl Records {
     }
 
     async fn until(&mut self, wanted: impl Fn(&[&DeviceRecord]) -> bool) -> Vec<DeviceRecord> {
+        soon(self.follow(wanted)).await
+    }
+
+    async fn follow(&mut self, wanted: impl Fn(&[&DeviceRecord]) -> bool) -> Vec<DeviceRecord> {
         loop {
             let now: Vec<&DeviceRecord> = self.now.values().collect();
             if wanted(&now) {
                 return self.now.values().cloned().collect();
             }
-            let WatchEvent::Change(change) = soon(self.watch.next()).await else { continue };
+            let WatchEvent::Change(change) = self.watch.next().await else { continue };
             match change.kind {
                 ChangeKind::Put(value) => {
                     self.now.insert(change.key, coordination::decode(&value).unwrap());
@@ -83,6 +87,27 @@ async fn a_record_follows_its_devices_and_outlives_them_for_the_grace() {
     let named = stage.bus.kv_get("TL_gateways", &id).await.unwrap();
     assert!(named.is_some_and(|entry| entry.value.is_some()), "the coordinators sweep it");
     drop(third);
+    stage.stop().await;
+}
+
+/// The lease is renewed every few seconds: that is how long the node takes to notice.
+#[tokio::test]
+async fn what_others_removed_while_the_lease_had_lapsed_is_written_again() {
+    let stage = Stage::start("lapsed", 1, json!({})).await;
+    let mut records = Records::watch(&stage);
+    let client = Client::connect(&stage.nodes[0], "b").await;
+    records.until_devices(&[(&client.id, false)]).await;
+    let node = stage.nodes[0].id();
+    let key = coordination::device_key(&super::stage::user("b"), &node, 0);
+    for (bucket, key) in
+        [("TL_nodes", &node), (&*coordination::presence_bucket(APP), &key), ("TL_gateways", &node)]
+    {
+        stage.bus.kv_delete(bucket, key, None).await.unwrap();
+    }
+    records.until(|records| records.is_empty()).await;
+    records.until_devices(&[(&client.id, false)]).await;
+    let named = stage.bus.kv_get("TL_gateways", &node).await.unwrap();
+    assert!(named.is_some_and(|entry| entry.value.is_some()));
     stage.stop().await;
 }
 

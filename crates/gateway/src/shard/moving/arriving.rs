@@ -17,7 +17,7 @@ use crate::shard::session::{
     Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Opening, Session, SessionKey, Socket,
     Target,
 };
-use crate::shard::{Shard, State, calls, connect};
+use crate::shard::{Shard, State, connect, entering};
 
 /// Most bytes of late frames that wait for their session.
 const MAX_LATE_BYTES: usize = 4 << 20;
@@ -337,7 +337,7 @@ impl State {
         }
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(session.app).name()]).inc();
         let expires = connect::expiry(shard, session.app, packed.identity.as_ref());
-        calls::count(shard, session.app, 0, packed.calls.len());
+        entering::count(shard, session.app, 0, packed.calls.len());
         let mut socket = Socket {
             serial,
             nsp: packed.nsp,
@@ -365,7 +365,7 @@ fn rooms_of(app: u16, packed: &PackedSocket) -> FxHashSet<Box<str>> {
     let watched = packed.watched.iter().map(|room| room.as_str().into());
     let user = packed.identity.as_ref().map(|identity| &identity.user);
     let calls = packed.calls.iter().zip(user.into_iter().cycle());
-    let calls = calls.flat_map(|(view, user)| calls::rooms(app, &view.call, user)).map(|key| key.room);
+    let calls = calls.flat_map(|(view, user)| entering::rooms(app, &view.call, user)).map(|key| key.room);
     own.chain(watched).chain(calls).collect()
 }
 

@@ -10,7 +10,7 @@ use engineio::{CloseReason, Input};
 use super::{Barrier, Packed, PackedSocket, SocketRooms, encode};
 use crate::shard::commands::Task;
 use crate::shard::session::{Moving, Session, SessionKey, Socket};
-use crate::shard::{Shard, State, calls, connect};
+use crate::shard::{Shard, State, connect, entering};
 
 impl State {
     pub(in crate::shard) fn on_move_owner(&mut self, shard: &Shard, output: MoveOwnerOutput) {
@@ -178,7 +178,7 @@ impl State {
                 self.tasks.push(Task::RosterLater { app: session.app, rooms: socket.listed.clone() });
             }
             gone.extend(Self::gone(session.app, &socket));
-            calls::count(shard, session.app, socket.calls.len(), 0);
+            entering::count(shard, session.app, socket.calls.len(), 0);
             let quiet_ms = socket.heard.map(|heard| shard.now().saturating_sub(heard.at));
             sockets.push(PackedSocket {
                 id: socket.id.into(),
