@@ -125,6 +125,7 @@ fn whom_one_cannot_ask_answer_or_revoke() {
     assert_eq!(stage.refusal("c1", respond("b", true)), Refusal::NotSharing);
     assert_eq!(stage.refusal("c1", revoke(Some("b"))), Refusal::NotGranted);
     assert_eq!(stage.refusal("c1", revoke(None)), Refusal::NotGranted);
+    assert_eq!(stage.refusal("b1", revoke(Some("c"))), Refusal::NotGranted);
 }
 
 #[test]
@@ -148,12 +149,29 @@ fn with_the_screen_goes_control_over_it_and_what_was_drawn() {
 }
 
 #[test]
+fn what_was_drawn_stays_while_somebody_shares_or_nobody_did() {
+    let mut stage = Stage::live_conference();
+    stage.settings.many_sharers = true;
+    stage.events("b1", draw("1"));
+    stage.events("b1", Act::Leave);
+    assert_eq!(drawn(&stage), ["1"]);
+    stage.events("a1", share());
+    stage.events("c1", share());
+    stage.events("c1", media(MediaChange::ShareStop));
+    assert_eq!(drawn(&stage), ["1"]);
+}
+
+#[test]
 fn who_leaves_takes_screen_and_control_along() {
     let told = controlled().events("a1", Act::Leave);
     assert_eq!(told, [Event::ShareEnded { user: user("a") }, Event::Left { user: user("a"), lost: false }]);
     let told = controlled().events("b1", Act::Leave);
     let ended = Event::ControlEnded { sharer: user("a"), controller: user("b") };
     assert_eq!(told, [ended, Event::Left { user: user("b"), lost: false }]);
+    let mut stage = controlled();
+    stage.events("c1", request(None));
+    assert_eq!(stage.events("c1", Act::Leave).len(), 1, "a request was never granted");
+    assert_eq!(stage.call().media.controls, [control("a", "b", true)]);
     let mut stage = controlled();
     assert_eq!(stage.events("a1", Act::End { said: None }).len(), 1, "an end is told alone");
     assert_eq!(stage.call().media, Default::default());

@@ -103,9 +103,12 @@ fn acts() -> impl Strategy<Value = Act> {
 }
 
 fn moves() -> impl Strategy<Value = Move> {
-    let (who, call) = (|| 0..USERS.len(), || 0..CALLS.len());
+    let who = || 0..USERS.len();
+    // Mostly one call and first devices, so that sequences get far into it.
+    let call = || prop_oneof![4 => Just(0), 1 => 1..CALLS.len()];
+    let device = prop_oneof![4 => Just(0), 1 => Just(1usize)];
     prop_oneof![
-        20 => (who(), 0..2usize, call(), acts())
+        20 => (who(), device, call(), acts())
             .prop_map(|(who, device, call, act)| Move::Does { who, device, call, act: act.into() }),
         2 => (0..20usize).prop_map(|nth| Move::Repeats { nth }),
         3 => (call(), -2_000..2_000i64).prop_map(|(call, off_ms)| Move::Timer { call, off_ms }),

@@ -294,6 +294,38 @@ fn a_conference_that_nobody_wants_is_rejected_and_one_nobody_hears_is_missed() {
 }
 
 #[test]
+fn the_last_ring_of_a_conference_that_goes_on_ends_nothing() {
+    let mut stage = Stage::live_conference();
+    assert_eq!(ended(&stage.events("d1", Act::Decline { said: None })), None);
+    assert_eq!(stage.call().status, Status::Accepted);
+}
+
+#[test]
+fn nobody_joins_a_conference_whose_ring_ran_out_unanswered() {
+    let mut stage = Stage::with(Kind::Conference, "a1", &["b", "c"]);
+    stage.events("b1", Act::Decline { said: None });
+    stage.now_ms = stage.call().ring_until_ms;
+    assert_eq!(stage.refusal("b1", Act::Join), Refusal::Over);
+    assert_eq!(stage.refusal("c1", Act::Join), Refusal::Over);
+}
+
+#[test]
+fn whoever_are_lost_together_end_the_call_once() {
+    let mut stage = Stage::live_pair();
+    stage.devices("a", &[]);
+    stage.devices("b", &[]);
+    assert_eq!(stage.after(stage.settings.grace_ms).len(), 1);
+}
+
+#[test]
+fn a_negotiation_is_told_once() {
+    let mut stage = Stage::live_pair();
+    assert_eq!(stage.events("b1", Act::Progress), [Event::Progressed]);
+    assert_eq!(stage.call().status, Status::InProgress);
+    assert_eq!(stage.events("a1", Act::Progress), []);
+}
+
+#[test]
 fn a_lost_participant_of_a_conference_leaves_it() {
     let mut stage = Stage::live_conference();
     stage.devices("b", &[]);

@@ -6,10 +6,10 @@ use super::{Call, Kind, Leg, UserCall, UserCallState, UserCalls, UserId};
 use crate::call::Seat;
 
 impl Call {
-    /// What the record of this seat's user says of the call; `None`: nothing. Who is in an unanswered call made it.
+    /// What the record of this seat's user says of the call; `None`: nothing, as always of a
+    /// call that is over, for nobody is in it. Who is in an unanswered call made it.
     fn entry_of(&self, seat: &Seat) -> Option<UserCall> {
         let state = match &seat.leg {
-            _ if self.status.is_over() => return None,
             Leg::Ringing => UserCallState::Ringing,
             leg if !leg.is_in() => return None,
             _ if self.status.is_waiting() => UserCallState::Calling,
