@@ -36,7 +36,7 @@ impl Story<'_> {
             Event::Rang if self.begins() => Vec::new(),
             Event::Rang => vec![self.to_caller("call:ringing", &json!({ "callId": call.id }))],
             Event::Busy { user, do_not_disturb } => self.busy(user, *do_not_disturb),
-            Event::Accepted { user, device, .. } => self.accepted(user, device),
+            Event::Accepted { who, device, .. } => self.accepted(&who.user, device),
             Event::Joined { who, device, .. } => self.joined(&who.user, device),
             Event::Declined { user, said, .. } => self.declined(user, said.as_deref()),
             Event::StopsRinging { user, device } => vec![self.elsewhere(user, device.as_ref())],

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Actor, Call, CallId, Event, Leg, MediaState, Offer, Seat, Status};
+use super::{Actor, Call, CallId, DeviceId, Event, Leg, MediaState, Offer, Person, Seat, Status};
 use crate::UserId;
 
 impl Call {
@@ -53,17 +53,12 @@ pub fn apply(call: &mut Call, event: &Event) {
         Event::Rings { .. } | Event::StopsRinging { .. } => {}
         Event::Busy { user, .. } | Event::Declined { user, .. } => call.set_leg(user, Leg::Declined),
         Event::Missed { user } => call.set_leg(user, Leg::Missed),
-        Event::Accepted { user, device, at_ms, .. } => {
+        Event::Accepted { who, device, at_ms, .. } => {
             call.status = Status::Accepted;
             call.accepted_ms = Some(*at_ms);
-            call.set_leg(user, Leg::Joined { device: device.clone(), since_ms: *at_ms });
+            call.seat_in(who, device, *at_ms);
         }
-        Event::Joined { who, device, at_ms } => {
-            if let Some(seat) = call.seat_mut(&who.user) {
-                let leg = Leg::Joined { device: device.clone(), since_ms: *at_ms };
-                *seat = Seat { who: who.clone(), leg };
-            }
-        }
+        Event::Joined { who, device, at_ms } => call.seat_in(who, device, *at_ms),
         Event::Progressed => call.status = Status::InProgress,
         Event::Lost { user, until_ms } => lose(call, user, *until_ms),
         Event::Rejoined { user, device, at_ms } => {
@@ -89,6 +84,14 @@ pub fn apply(call: &mut Call, event: &Event) {
 }
 
 impl Call {
+    /// Who comes in shows a name; who was invited had none.
+    fn seat_in(&mut self, who: &Person, device: &DeviceId, since_ms: u64) {
+        if let Some(seat) = self.seat_mut(&who.user) {
+            let leg = Leg::Joined { device: device.clone(), since_ms };
+            *seat = Seat { who: who.clone(), leg };
+        }
+    }
+
     fn set_leg(&mut self, user: &UserId, leg: Leg) {
         if let Some(seat) = self.seat_mut(user) {
             seat.leg = leg;

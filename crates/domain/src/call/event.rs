@@ -29,7 +29,7 @@ pub enum Event {
     },
     /// First answer: the call is live from `at_ms`. `glare`: the answer was a call of its own in the other direction.
     Accepted {
-        user: UserId,
+        who: Person,
         device: DeviceId,
         at_ms: u64,
         glare: bool,

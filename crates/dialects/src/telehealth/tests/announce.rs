@@ -57,9 +57,10 @@ fn a_call_rings_on_all_devices_of_its_recipient() {
 #[test]
 fn the_first_answer_tells_the_caller_and_stops_the_other_devices() {
     let call = live(Status::Accepted);
-    let user = call.seats[1].who.user.clone();
+    let who = call.seats[1].who.clone();
+    let user = who.user.clone();
     let events = [
-        Event::Accepted { user: user.clone(), device: "s2".into(), at_ms: 10_000, glare: false },
+        Event::Accepted { who, device: "s2".into(), at_ms: 10_000, glare: false },
         Event::StopsRinging { user, device: Some("s2".into()) },
     ];
     assert_eq!(

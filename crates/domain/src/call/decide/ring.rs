@@ -85,13 +85,14 @@ impl Draft<'_> {
     }
 
     fn take_seat(&mut self, actor: &Actor, glare: bool) -> Result<(), Refusal> {
-        let (user, device, at_ms) = (actor.who.user.clone(), actor.device.clone(), self.now_ms);
+        let (who, device, at_ms) = (actor.who.clone(), actor.device.clone(), self.now_ms);
+        let user = who.user.clone();
         must_have_room(self.users.get(&user), self.settings)?;
         let rang = *self.leg(&user) == Leg::Ringing;
         if self.waits() {
-            self.tell(Event::Accepted { user, device, at_ms, glare });
+            self.tell(Event::Accepted { who, device, at_ms, glare });
         } else {
-            self.tell(Event::Joined { who: actor.who.clone(), device, at_ms });
+            self.tell(Event::Joined { who, device, at_ms });
         }
         if rang {
             self.stop_ringing(actor);
