@@ -53,7 +53,7 @@ fn who_was_in_a_call_hears_that_it_goes_on() {
         "caller": { "id": 7, "username": "Name7" },
         "participants": [
             { "id": 7, "userId": 7, "username": "Name7", "state": "joined" },
-            { "id": "9", "userId": "9", "username": "9", "state": "joined" },
+            { "id": "9", "userId": "9", "username": "Name9", "state": "joined" },
         ],
     });
     assert_eq!(heard, [("call:active".into(), expected)]);
