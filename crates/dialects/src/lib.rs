@@ -5,6 +5,7 @@
 //! variant of [`Dialect`], a name in the configuration.
 
 mod action;
+mod backend;
 mod calling;
 mod conformance;
 mod messenger;
@@ -16,6 +17,9 @@ pub use action::{
     Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Out, Outcome,
     Participant, Post, Refusal, Then, Token, Watch,
 };
+pub use backend::{
+    Audience, BackendAction, BackendCall, BackendEmission, BackendVerb, everyone, everyone_with,
+};
 pub use conformance::{Conformance, Profile};
 pub use messenger::Messenger;
 pub use payload::Inbound;
@@ -24,7 +28,7 @@ pub use telehealth::Telehealth;
 use domain::call::{Call, CallSettings, Event, View};
 use domain::ice::IceServers;
 use domain::presence::{Presence, PresenceSettings};
-use domain::{ChatLimits, Identity};
+use domain::{ChatLimits, Identity, Rejection};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -213,6 +217,31 @@ impl Dialect {
             Self::Telehealth(it) => Some(it.realtime()),
             Self::Messenger(it) => Some(it.realtime()),
             Self::Conformance(_) => None,
+        }
+    }
+
+    /// A typed call of a back end. [`Rejection::UnknownEvent`]: there is no such call.
+    pub fn backend(&self, call: &BackendCall<'_>) -> Result<Vec<BackendAction>, Rejection> {
+        let _ = call;
+        Err(Rejection::UnknownEvent)
+    }
+
+    /// The typed calls there are.
+    pub fn backend_verbs(&self) -> &'static [BackendVerb] {
+        &[]
+    }
+
+    /// The room that stands for an audience; `None`: the application has none like it.
+    pub fn room_of(&self, audience: &Audience) -> Option<domain::RoomId> {
+        match audience {
+            Audience::Room(room) => Some(room.clone()),
+            Audience::Everyone => Some(everyone()),
+            Audience::Role(role) => everyone_with(role).ok(),
+            Audience::User(user) => match self {
+                Self::Telehealth(_) => domain::RoomId::new(format!("notifications:{user}")),
+                Self::Messenger(_) => domain::RoomId::new(format!("user:{user}")),
+                Self::Conformance(_) => None,
+            },
         }
     }
 
