@@ -2,7 +2,9 @@
 
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
-use domain::call::{self, Act, Call, CallId, Command, Decision, Event, Refusal, UserCalls, View, World};
+use domain::call::{
+    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCalls, View, World,
+};
 
 use super::{App, CallRecord, Commit, Done, Entry, Key, Known, Of, PresenceRecord, Step, Tell, Told, Write};
 
@@ -12,6 +14,9 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         return Step::Load(vec![Key::Call(command.call.clone())]);
     };
     let record = entry.value.as_ref();
+    if let Err(refusal) = checked(app, command) {
+        return Step::Done(Box::new(Done::reply(Reply::Refused(refusal))));
+    }
     if let Some(other) = record.map(|record| &record.call.id).filter(|id| **id != command.call) {
         return answered_instead(command, other, known);
     }
@@ -30,6 +35,18 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         }
     }
     conclude(app, command, known, &world, now_ms)
+}
+
+/// What can be refused without knowing anything is, before a thousand records are read for it.
+fn checked(app: &App, command: &Command) -> Result<(), Refusal> {
+    match (&command.act, &command.actor) {
+        (Act::Initiate(offer), Some(actor)) => offer.checked(&actor.who.user, settings(app)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn settings(app: &App) -> &CallSettings {
+    &app.dialect.realtime().expect("commands come from applications that have calls").calls
 }
 
 /// The command has answered a call in the other direction before, and made none.
@@ -76,8 +93,7 @@ fn instead(app: &App, command: &Command, known: &Known, reply: &Reply) -> Option
 }
 
 fn conclude(app: &App, command: &Command, known: &Known, world: &World, now_ms: u64) -> Step {
-    let settings = &app.dialect.realtime().expect("commands come from applications that have calls").calls;
-    let done = match call::decide(world, command, settings, now_ms) {
+    let done = match call::decide(world, command, settings(app), now_ms) {
         Ok(decision) if !decision.events.is_empty() => {
             return Step::Commit(Box::new(commit(app, command, known, decision, now_ms)));
         }
@@ -122,16 +138,12 @@ fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_m
         key: Key::Call(call.id.clone()),
         value: Some(encode(&record).into()),
         expect: before.map_or(0, |entry| entry.rev),
-        ttl_ms: call.status.is_over().then(|| kept_ms(app)),
+        ttl_ms: call.status.is_over().then_some(settings(app).kept_ms),
     }];
     writes.extend(users.into_iter().map(|(user, calls)| write_user(known, user, &calls)));
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events, committed: false };
     Commit { first, writes, timer, done }
-}
-
-fn kept_ms(app: &App) -> u64 {
-    app.dialect.realtime().map_or(0, |realtime| realtime.calls.kept_ms)
 }
 
 fn write_user(known: &Known, user: UserId, calls: &UserCalls) -> Write {
