@@ -331,6 +331,8 @@ impl GatewayConfig {
             errors.push(ConfigError::new(format!("{at}.rights"), mistake.to_string()));
         }
         self.check_retention(app, at, errors);
+        check_calls(&app.calls, &format!("{at}.calls"), errors);
+        check_presence(&app.presence, &format!("{at}.presence"), errors);
         app.limits.check(&format!("{at}.limits"), errors);
     }
 
@@ -397,6 +399,33 @@ impl GatewayConfig {
             errors.push(ConfigError::new(format!("app[{index}].dialect"), why));
         }
     }
+}
+
+/// What would refuse every call, or what NATS cannot keep.
+fn check_calls(calls: &CallSettings, at: &str, errors: &mut Vec<ConfigError>) {
+    let least = [
+        ("ring_ms", calls.ring_ms(), 1),
+        ("per_user", calls.per_user as u64, 1),
+        ("ringing_per_user", calls.ringing_per_user as u64, 1),
+        ("participants", calls.participants as u64, 2),
+        ("signal_bytes", calls.signal_bytes as u64, 1),
+        ("annotation_bytes", calls.annotation_bytes as u64, 1),
+        // The shortest time to live of a message.
+        ("kept_ms", calls.kept_ms, 1000),
+    ];
+    check_least(&least, at, errors);
+}
+
+fn check_presence(presence: &PresenceSettings, at: &str, errors: &mut Vec<ConfigError>) {
+    check_least(&[("users_per_question", presence.users_per_question as u64, 1)], at, errors);
+}
+
+/// Names, values, and the least that they may be.
+fn check_least(values: &[(&str, u64, u64)], at: &str, errors: &mut Vec<ConfigError>) {
+    let low = values.iter().filter(|(_, value, least)| value < least);
+    errors.extend(low.map(|(name, _, least)| {
+        ConfigError::new(format!("{at}.{name}"), format!("must be at least {least}"))
+    }));
 }
 
 fn is_origin(origin: &str) -> bool {
