@@ -144,7 +144,7 @@ async fn markers_of_keys_are_delivered() {
     let delete = bus::kv::kv_delete_append("b", "d.2", None).header("X-Why", "swept");
     bus.append(delete, soon()).await.unwrap();
     let deleted = next(&mut consumer).await.stored;
-    assert_eq!(header_value(&deleted.headers, "KV-Operation"), Some("PURGE"));
+    assert_eq!(header_value(&deleted.headers, "KV-Operation"), Some("DEL"));
     assert_eq!(header_value(&deleted.headers, "X-Why"), Some("swept"));
     child.stop().await;
 }

@@ -48,6 +48,9 @@ pub fn device_key(user: &UserId, node: &str, thread: u8) -> String {
     format!("d.{}.{node}.{thread}", escape_token(user.as_str()))
 }
 
+/// On the removal of a device record: when the last device was gone, in milliseconds since the Unix epoch.
+pub const GONE_HEADER: &str = "TL-Gone";
+
 /// Every device record of a user.
 pub fn devices_filter(user: &UserId) -> String {
     format!("d.{}.>", escape_token(user.as_str()))

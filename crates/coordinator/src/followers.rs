@@ -1,13 +1,14 @@
 //! Followers: what changed is worked off by one replica or another, at least once, whatever became of the replica that changed it.
 //!
 //! Calls: a record that was committed is announced (mostly it is already), a timer that fired becomes a tick, a user's changed
-//! calls are folded into the user's presence. Presence: a gateway's changed device record is folded.
+//! calls are folded into the user's presence. Presence: a gateway's changed device record is folded; what was folded is looked at
+//! again, and told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Consumer, ConsumerSpec, Delivered, header_value};
-use cluster::coordination::{calls_bucket, presence_bucket};
+use cluster::coordination::{GONE_HEADER, calls_bucket, presence_bucket};
 use cluster::subject::unescape_token;
 use domain::UserId;
 use domain::call::{Act, Command, CommandId};
@@ -18,7 +19,6 @@ use crate::desk::Desk;
 use crate::plan::presence::Refold;
 use crate::plan::{CallRecord, Of, Tell};
 use crate::store::{self, Unavailable, is_marker};
-use crate::sweep::GONE_HEADER;
 use crate::teller::Who;
 use crate::timers;
 
@@ -38,7 +38,7 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let app = &desk.app.name;
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
-    let presence = vec![store::presence_subject(app, "d.>")];
+    let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
     for (bucket, name, filters) in [
         (calls_bucket(app), "coordinator_calls", calls),
         (presence_bucket(app), "coordinator_presence", presence),

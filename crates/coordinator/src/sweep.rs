@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::kv::kv_delete_append;
-use bus::{AppendError, Bus, ChangeKind, Feed, FeedEvent, KvWatch, WatchEvent, lease};
-use cluster::coordination::{calls_bucket, node_devices_filter, presence_bucket};
+use bus::{AppendError, Bus, ChangeKind, Feed, FeedEvent, KvEntry, KvWatch, WatchEvent, lease};
+use cluster::coordination::{GONE_HEADER, calls_bucket, node_devices_filter, presence_bucket};
 use domain::call::{CallId, UserCallState, UserCalls};
+use domain::presence::DeviceRecord;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::watch;
@@ -29,9 +30,6 @@ pub const GATEWAYS: &str = "TL_gateways";
 const NODES: &str = "TL_nodes";
 /// Coordinators that are alive.
 pub const COORDINATORS: &str = "TL_coordinators";
-
-/// On a removal: when the node was last known to live, in milliseconds since the Unix epoch.
-pub const GONE_HEADER: &str = "TL-Gone";
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RELIST_EVERY: Duration = Duration::from_secs(10);
@@ -137,9 +135,8 @@ impl Sweep {
             self.count().await;
         }
         let Ok(gateways) = self.bus.kv_list(GATEWAYS, ">").await else { return };
-        let known: Vec<String> = gateways.into_iter().map(|entry| entry.key).collect();
-        state.dead.retain(|node, _| known.contains(node));
-        for node in known {
+        state.dead.retain(|node, _| gateways.iter().any(|entry| entry.key == *node));
+        for KvEntry { key: node, rev, .. } in gateways {
             if state.nodes.contains_key(&node) {
                 continue;
             }
@@ -148,7 +145,7 @@ impl Sweep {
                 since_ms: unix_ms().saturating_sub(lease::TTL.as_millis() as u64),
                 in_order: state.given_up.contains_key(&node),
             });
-            if now - dead.since >= self.patience(dead, rank) && self.sweep(&node, dead).await {
+            if now - dead.since >= self.patience(dead, rank) && self.sweep(&node, rev, dead).await {
                 state.dead.remove(&node);
                 state.given_up.remove(&node);
             }
@@ -163,8 +160,9 @@ impl Sweep {
         grace + RANK_DELAY * u32::try_from(rank).unwrap_or(u32::MAX)
     }
 
-    /// Removes every record of the node; whether it is done.
-    async fn sweep(&self, node: &str, dead: Dead) -> bool {
+    /// Removes every record of the node; whether it is done. `noted`: revision of its note, which a node that is back has written
+    /// anew.
+    async fn sweep(&self, node: &str, noted: u64, dead: Dead) -> bool {
         match self.bus.kv_get_at_leader(NODES, node).await {
             Ok(entry) if entry.as_ref().is_some_and(|entry| entry.value.is_some()) => return false,
             Ok(_) => {}
@@ -182,7 +180,7 @@ impl Sweep {
         }
         self.metrics.swept_records.inc_by(removed);
         tracing::info!(node, removed, "the records of a gateway that is gone were removed");
-        self.bus.kv_delete(GATEWAYS, node, None).await.is_ok()
+        self.bus.kv_delete(GATEWAYS, node, Some(noted)).await.is_ok()
     }
 
     async fn sweep_app(&self, desk: &Desk, node: &str, dead: Dead) -> Option<u64> {
@@ -191,12 +189,10 @@ impl Sweep {
         let entries = listed
             .map_err(|error| tracing::warn!(%error, node, "a gateway's records were not listed"))
             .ok()?;
-        let gone = dead.since_ms.to_string();
         let removals = entries.into_iter().map(|entry| {
-            let mut removal = kv_delete_append(&bucket, &entry.key, Some(entry.rev));
-            if !dead.in_order {
-                removal = removal.header(GONE_HEADER, gone.clone());
-            }
+            let gone_ms = gone_ms(&entry).unwrap_or(dead.since_ms);
+            let removal = kv_delete_append(&bucket, &entry.key, Some(entry.rev))
+                .header(GONE_HEADER, gone_ms.to_string());
             self.bus.append(removal, Instant::now() + REMOVAL_DEADLINE)
         });
         let results: Vec<_> = stream::iter(removals).buffer_unordered(AT_ONCE).collect().await;
@@ -258,6 +254,12 @@ impl State {
             };
         }
     }
+}
+
+/// When the node itself said that the user's last device was gone.
+fn gone_ms(entry: &KvEntry) -> Option<u64> {
+    let record = store::read::<DeviceRecord>(entry.value.as_ref()?)?;
+    (record.devices.is_empty() && record.gone_ms > 0).then_some(record.gone_ms)
 }
 
 async fn next_of(watch: &mut KvWatch) -> WatchEvent {

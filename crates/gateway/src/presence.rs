@@ -155,7 +155,7 @@ impl Devices {
         let user = self.users.get_mut(key)?;
         let content = user.content(&key.user, rooms_told);
         if let Some((next, pause)) = user.record.written(change.pause, result, content) {
-            return Some(change_to(key, next.as_ref(), pause));
+            return Some(change_to(key, next.as_ref(), user.gone_ms, pause));
         }
         if user.devices.is_empty() && user.leaves_at.is_none() {
             self.users.remove(key);
@@ -195,7 +195,7 @@ impl Devices {
         let user = self.users.get_mut(key)?;
         let content = user.content(&key.user, rooms_told);
         let now = user.record.change(|| content)?;
-        Some(change_to(key, now.as_ref(), Duration::ZERO))
+        Some(change_to(key, now.as_ref(), user.gone_ms, Duration::ZERO))
     }
 }
 
@@ -231,9 +231,11 @@ impl User {
     }
 }
 
-fn change_to(key: &UserKey, content: Option<&DeviceRecord>, pause: Duration) -> Change {
+/// A removal says since when the user has been gone: that is when it was last seen.
+fn change_to(key: &UserKey, content: Option<&DeviceRecord>, gone_ms: u64, pause: Duration) -> Change {
     let value = content.map(|record| Bytes::from(coordination::encode(record)));
-    Change::new(key.clone(), value, pause)
+    let farewell = vec![(coordination::GONE_HEADER.into(), gone_ms.to_string())];
+    Change { farewell, ..Change::new(key.clone(), value, pause) }
 }
 
 /// Carries a change out; returns the record's revision.

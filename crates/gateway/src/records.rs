@@ -3,9 +3,10 @@
 //!
 //! What is in them is their owners' business: `roster` and `presence`. Start at [`Record`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bus::{AppendError, Bus};
+use bus::kv::kv_delete_append;
+use bus::{AppendError, Bus, Headers};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -14,6 +15,8 @@ use crate::node::Unavailable;
 /// Pauses before a failed write is repeated: the first, and the longest.
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 pub const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Whether a record says what its thread knew when this was asked for.
 pub type Settled = Result<(), Unavailable>;
@@ -36,6 +39,8 @@ pub struct Change<K> {
     /// `None`: it is removed.
     pub value: Option<Bytes>,
     pub pause: Duration,
+    /// Headers of a removal, for those who follow the records.
+    pub farewell: Headers,
 }
 
 impl<V> Default for Record<V> {
@@ -110,7 +115,7 @@ impl<V: PartialEq> Record<V> {
 
 impl<K> Change<K> {
     pub fn new(of: K, value: Option<Bytes>, pause: Duration) -> Self {
-        Self { of, value, pause }
+        Self { of, value, pause, farewell: Headers::new() }
     }
 
     /// Carries it out; returns the record's revision.
@@ -118,7 +123,11 @@ impl<K> Change<K> {
         tokio::time::sleep(self.pause).await;
         match &self.value {
             Some(value) => bus.kv_put(bucket, key, value.clone(), None, None).await,
-            None => bus.kv_delete(bucket, key, None).await,
+            None => {
+                let mut removal = kv_delete_append(bucket, key, None);
+                removal.headers.extend(self.farewell.iter().cloned());
+                bus.append(removal, Instant::now() + REMOVAL_DEADLINE).await
+            }
         }
     }
 }
