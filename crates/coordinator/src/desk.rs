@@ -53,37 +53,29 @@ impl Desk {
         }
     }
 
-    /// Carries a command for a call out.
+    /// Carries a command for a call out. What is committed is true whether or not it could be told yet: a follower of the
+    /// call's record tells it then.
     pub async fn call(&self, command: &Command, deadline: Instant) -> Result<Reply, Unavailable> {
         let planned = |known: &plan::Known| plan::call::plan(&self.app, command, known, unix_ms());
         let (done, _) = self.carry_out(planned, deadline).await?;
+        if self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await.is_err() {
+            tracing::debug!(app = self.app.name, "left to a follower");
+        }
         Ok(done.reply)
     }
 
-    /// Folds a user's presence, and has the user's calls look at the devices.
+    /// Folds a user's presence, and has the user's calls look at the devices. What it was folded from may change before it is
+    /// committed, unseen by whoever folds that change: so what is committed is folded again, by a follower of the record
+    /// itself, until nothing changes and it is told.
     pub async fn fold(&self, refold: &Refold, deadline: Instant) -> Result<Reply, Unavailable> {
-        let mut refold = refold.clone();
-        let (mut done, mut known) = self.fold_once(&refold, deadline).await?;
-        let reply = done.reply.clone();
-        // What it was folded from may have changed before it was committed, unseen by whoever folded that change: look again.
-        refold.chosen = None;
-        while done.committed {
-            (done, known) = self.fold_once(&refold, deadline).await?;
-        }
-        for (call, act) in plan::presence::devices_acts(&refold, &known) {
+        let planned = |known: &plan::Known| plan::presence::plan(&self.app, refold, known, unix_ms());
+        let (done, known) = self.carry_out(planned, deadline).await?;
+        self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await?;
+        for (call, act) in plan::presence::devices_acts(refold, &known) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
             self.call(&command, deadline).await?;
         }
-        Ok(reply)
-    }
-
-    async fn fold_once(
-        &self,
-        refold: &Refold,
-        deadline: Instant,
-    ) -> Result<(Done, plan::Known), Unavailable> {
-        let planned = |known: &plan::Known| plan::presence::plan(&self.app, refold, known, unix_ms());
-        self.carry_out(planned, deadline).await
+        Ok(done.reply)
     }
 
     async fn carry_out(
@@ -99,14 +91,13 @@ impl Desk {
             match plan(&known) {
                 Step::Load(keys) => self.store.load(&mut known, keys).await?,
                 Step::Reload => known = fresh(),
-                Step::Done(done) => return self.finish(*done, known, deadline).await,
+                Step::Done(done) => return Ok((*done, known)),
                 Step::Commit(commit) => {
                     self.teller.tell(&self.app, Who::Desk, &commit.first, deadline).await?;
                     match self.store.commit(&commit, deadline).await {
                         Ok(()) => {
                             self.metrics.committed(&self.app.name, &commit.done);
-                            let done = Done { committed: true, ..commit.done };
-                            return self.finish(done, known, deadline).await;
+                            return Ok((commit.done, known));
                         }
                         Err(NotStored::Conflict) => {
                             self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
@@ -118,19 +109,6 @@ impl Desk {
                 }
             }
         }
-    }
-
-    /// What is committed is true whether or not it could be told yet: followers tell it then.
-    async fn finish(
-        &self,
-        done: Done,
-        known: plan::Known,
-        deadline: Instant,
-    ) -> Result<(Done, plan::Known), Unavailable> {
-        if self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await.is_err() {
-            tracing::debug!(app = self.app.name, "left to a follower");
-        }
-        Ok((done, known))
     }
 }
 

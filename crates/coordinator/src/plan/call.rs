@@ -88,7 +88,7 @@ fn instead(app: &App, command: &Command, known: &Known, reply: &Reply) -> Option
         key: Key::Call(command.call.clone()),
         value: Some(encode(&CallRecord::instead(answered)).into()),
         expect: known.calls[&command.call].rev,
-        ttl_ms: Some(kept_ms(app)),
+        ttl_ms: Some(settings(app).kept_ms),
     })
 }
 
@@ -106,7 +106,7 @@ fn conclude(app: &App, command: &Command, known: &Known, world: &World, now_ms: 
 /// Nothing changes; what was committed before may not have been told yet.
 fn repeated(known: &Known, decision: Decision) -> Done {
     let told = known.calls.get(&decision.call.id).and_then(|entry| entry.value.as_ref());
-    let tell = told.map(|record| tell(record)).unwrap_or_default();
+    let tell = told.map(tell).unwrap_or_default();
     Done { tell, ..Done::reply(Reply::Call(Box::new(decision.call))) }
 }
 
@@ -140,10 +140,25 @@ fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_m
         expect: before.map_or(0, |entry| entry.rev),
         ttl_ms: call.status.is_over().then_some(settings(app).kept_ms),
     }];
+    let again = came_back(command, &events).filter(|user| !users.contains_key(*user));
+    writes.extend(again.map(|user| write_again(known, user)));
     writes.extend(users.into_iter().map(|(user, calls)| write_user(known, user, &calls)));
     let reply = Reply::Call(Box::new(call.clone()));
-    let done = Done { reply, tell: tell(&record), events, committed: false };
+    let done = Done { reply, tell: tell(&record), events };
     Commit { first, writes, timer, done }
+}
+
+/// Who is back in a seat by a command of its own. The device may be gone already, and whoever folded that saw another one in the
+/// call: so the user's record is written again though it says the same, and its follower looks at the devices after this.
+fn came_back<'a>(command: &'a Command, events: &[Event]) -> Option<&'a UserId> {
+    let user = &command.actor.as_ref()?.who.user;
+    let back = events.iter().any(|event| matches!(event, Event::Rejoined { user: it, .. } if it == user));
+    back.then_some(user)
+}
+
+fn write_again(known: &Known, user: &UserId) -> Write {
+    let calls = known.users.get(user).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    write_user(known, user.clone(), &calls)
 }
 
 fn write_user(known: &Known, user: UserId, calls: &UserCalls) -> Write {
@@ -171,6 +186,9 @@ fn needed(call: Option<&Call>, command: &Command) -> Vec<Key> {
     let mut keys: Vec<Key> = call::concerned(call, command).into_iter().map(Key::UserCalls).collect();
     if let Act::Devices { user, .. } = &command.act {
         keys.push(Key::Devices(user.clone()));
+    }
+    if let (Some(_), Act::Rejoin, Some(actor)) = (call, &command.act, &command.actor) {
+        keys.push(Key::UserCalls(actor.who.user.clone()));
     }
     if let (None, Act::Initiate(offer)) = (call, &command.act) {
         for invite in &offer.invited {

@@ -59,8 +59,6 @@ pub struct Done {
     pub tell: Vec<Tell>,
     /// What happened, for metrics; empty for a repeat.
     pub events: Vec<Event>,
-    /// Something was written.
-    pub committed: bool,
 }
 
 /// One revision's announcement. `of` and `told.rev` name it: it is stored once.
@@ -79,7 +77,7 @@ pub enum Of {
 
 impl Done {
     pub fn reply(reply: Reply) -> Self {
-        Self { reply, tell: Vec::new(), events: Vec::new(), committed: false }
+        Self { reply, tell: Vec::new(), events: Vec::new() }
     }
 }
 

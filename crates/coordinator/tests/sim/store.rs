@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::coordination::decode;
-use coordinator::plan::{CallRecord, Entry, Key, Of, Tell, Told, Write};
+use coordinator::plan::{CallRecord, Entry, Key, Of, PresenceRecord, Tell, Told, Write};
 use domain::UserId;
 use domain::call::{Call, CallId, UserCalls};
-use domain::presence::{DeviceRecord, Presence};
+use domain::presence::DeviceRecord;
 
 use crate::Millis;
 
@@ -24,7 +24,7 @@ pub enum At {
 }
 
 impl At {
-    fn of(key: &Key) -> Self {
+    pub fn of(key: &Key) -> Self {
         match key {
             Key::Call(call) => Self::Call(call.clone()),
             Key::UserCalls(user) => Self::User(user.clone()),
@@ -43,7 +43,7 @@ pub enum Value {
     Call(Box<CallRecord>),
     User(UserCalls),
     Due(u64),
-    Presence(Box<Presence>),
+    Presence(Box<PresenceRecord>),
     Device(DeviceRecord),
 }
 
@@ -93,8 +93,17 @@ impl Store {
         *seq
     }
 
+    /// Sequences of the calls' bucket and of presence.
+    pub fn seqs(&self) -> [u64; 2] {
+        self.seq
+    }
+
     pub fn rev(&self, at: &At) -> u64 {
         self.newest(at).map_or(0, |stored| stored.rev)
+    }
+
+    pub fn previous(&self, at: &At) -> Option<&Stored> {
+        self.keys.get(at)?.iter().rev().nth(1)
     }
 
     pub fn newest(&self, at: &At) -> Option<&Stored> {
@@ -102,37 +111,38 @@ impl Store {
     }
 
     /// As of a moment; a lagging replica shows an earlier one.
-    fn as_of(&self, at: &At, moment: Moment) -> Option<&Stored> {
-        let shown = |stored: &&Stored| stored.at_ms <= moment.at_ms || stored.rev <= moment.seq;
+    fn as_of(&self, at: &At, moment: Millis) -> Option<&Stored> {
+        let shown = |stored: &&Stored| stored.at_ms <= moment;
         self.keys.get(at)?.iter().rev().find(shown)
     }
 
-    pub fn call(&self, call: &CallId, moment: Moment) -> Entry<CallRecord> {
+    pub fn call(&self, call: &CallId, moment: Millis) -> Entry<CallRecord> {
         entry(self.as_of(&At::Call(call.clone()), moment), |value| match value {
             Value::Call(record) => Some(*record),
             _ => None,
         })
     }
 
-    pub fn user(&self, user: &UserId, moment: Moment) -> Entry<UserCalls> {
+    pub fn user(&self, user: &UserId, moment: Millis) -> Entry<UserCalls> {
         entry(self.as_of(&At::User(user.clone()), moment), |value| match value {
             Value::User(calls) => Some(calls),
             _ => None,
         })
     }
 
-    pub fn presence(&self, user: &UserId, moment: Moment) -> Entry<Presence> {
+    pub fn presence(&self, user: &UserId, moment: Millis) -> Entry<PresenceRecord> {
         entry(self.as_of(&At::Presence(user.clone()), moment), |value| match value {
             Value::Presence(presence) => Some(*presence),
             _ => None,
         })
     }
 
-    pub fn devices(&self, user: &UserId, moment: Moment) -> Vec<DeviceRecord> {
+    /// Listings are as fresh as the leader.
+    pub fn devices(&self, user: &UserId) -> Vec<DeviceRecord> {
         let first = At::Device(user.clone(), String::new());
         let keys = self.keys.range(first..).map(|(at, _)| at);
         let own = keys.take_while(|at| matches!(at, At::Device(owner, _) if owner == user));
-        own.filter_map(|at| match &self.as_of(at, moment)?.value {
+        own.filter_map(|at| match &self.newest(at)?.value {
             Some(Value::Device(record)) => Some(record.clone()),
             _ => None,
         })
@@ -147,10 +157,10 @@ impl Store {
             .collect()
     }
 
-    /// Every call as it is now.
+    /// Every call as it is now; not what stands where another call was answered instead.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.keys.values().filter_map(|all| match &all.last()?.value {
-            Some(Value::Call(record)) => Some(&record.call),
+        self.keys.iter().filter_map(|(at, all)| match (at, &all.last()?.value) {
+            (At::Call(id), Some(Value::Call(record))) if record.call.id == *id => Some(&record.call),
             _ => None,
         })
     }
@@ -165,17 +175,6 @@ impl Store {
             self.told.push((tell.of.clone(), tell.told.clone()));
         }
     }
-}
-
-/// What a reader sees: everything up to the time, and everything up to the sequence.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    pub at_ms: Millis,
-    pub seq: u64,
-}
-
-impl Moment {
-    pub const NOW: Self = Self { at_ms: Millis::MAX, seq: u64::MAX };
 }
 
 fn entry<T>(stored: Option<&Stored>, take: impl Fn(Value) -> Option<T>) -> Entry<T> {

@@ -3,15 +3,16 @@
 
 use std::collections::VecDeque;
 
-use cluster::coordination::{Reply, Request};
-use coordinator::plan::presence::Refold;
-use coordinator::plan::{self, Commit, Done, Key, Known, Of, Step, Tell};
+use cluster::coordination::{Reply, Request, decode};
+use coordinator::plan::presence::{Chosen, Refold};
+use coordinator::plan::{self, CallRecord, Commit, Done, Key, Known, Of, Step, Tell, Write};
 use domain::UserId;
-use domain::call::{Act, Command, CommandId};
+use domain::call::{Act, Command, CommandId, UserCalls};
 
 use crate::Millis;
+use crate::faults::Broken;
 use crate::sim::{Event, Sim};
-use crate::store::{At, Moment, Stored, Value};
+use crate::store::{At, Stored, Value};
 
 const REQUEST_DEADLINE: Millis = 4_000;
 const TRY_AGAIN: Millis = 500;
@@ -21,12 +22,15 @@ pub struct Task {
     origin: Origin,
     deadline: Millis,
     work: Work,
+    /// To be committed once `first` is told.
+    ready: Option<Commit>,
     /// For the calls of a user that was folded.
     acts: VecDeque<Command>,
     known: Known,
     /// The calls' and the presence bucket when the oldest of `known` was read.
     since: [u64; 2],
-    telling: Option<(VecDeque<Tell>, Finished)>,
+    /// And the reply once all is told.
+    telling: Option<(VecDeque<Tell>, Reply)>,
     reply: Option<Reply>,
 }
 
@@ -37,15 +41,9 @@ enum Origin {
 
 enum Work {
     Command(Command),
-    Fold(Refold, Option<(At, u64)>),
+    Fold(Refold),
     /// Only `telling`.
     Tell,
-}
-
-/// What follows once all is told.
-struct Finished {
-    reply: Reply,
-    committed: bool,
 }
 
 struct Unavailable;
@@ -61,14 +59,11 @@ impl Task {
     pub fn of_request(replica: usize, ask: u64, request: &Request, now: Millis, unix_ms: u64) -> Self {
         let work = match request {
             Request::Call(command) => Work::Command((**command).clone()),
-            Request::Choose { id, user, wire_id, change } => Work::Fold(
-                Refold {
-                    user: user.clone(),
-                    chosen: Some((*id, wire_id.clone(), change.clone())),
-                    gone_ms: unix_ms,
-                },
-                None,
-            ),
+            Request::Choose { id, user, wire_id, change } => Work::Fold(Refold {
+                user: user.clone(),
+                chosen: Some(Chosen { id: *id, wire_id: wire_id.clone(), change: change.clone() }),
+                gone_ms: unix_ms,
+            }),
         };
         Self::new(replica, Origin::Ask(ask), now, work)
     }
@@ -83,9 +78,7 @@ impl Task {
         id: u128,
     ) -> Option<Self> {
         let origin = Origin::Message(message);
-        let fold = |user: &UserId, gone_ms, trigger| {
-            Work::Fold(Refold { user: user.clone(), chosen: None, gone_ms }, trigger)
-        };
+        let fold = |user: &UserId, gone_ms| Work::Fold(Refold { user: user.clone(), chosen: None, gone_ms });
         let work = match (at, &stored.value) {
             (At::Due(call), Some(Value::Due(due_ms))) => {
                 let act = Act::Tick { due_ms: *due_ms };
@@ -94,18 +87,17 @@ impl Task {
             (At::Call(_), Some(Value::Call(record))) => {
                 let of = Of::Call(record.call.id.clone());
                 let tells = record.told.iter().map(|told| Tell { of: of.clone(), told: told.clone() });
-                let done = Finished { reply: Reply::Unavailable, committed: false };
-                let telling = Some((tells.collect(), done));
+                let telling = Some((tells.collect(), Reply::Unavailable));
                 return Some(Self { telling, ..Self::new(replica, origin, now, Work::Tell) });
             }
-            (At::User(user), _) => fold(user, crate::sim::unix(stored.at_ms), None),
+            (At::User(user) | At::Presence(user), _) => fold(user, crate::sim::unix(stored.at_ms)),
             (At::Device(user, _), value) => {
                 let said = match value {
                     Some(Value::Device(record)) if record.gone_ms > 0 => Some(record.gone_ms),
                     _ => None,
                 };
                 let gone_ms = stored.gone_ms.or(said).unwrap_or(crate::sim::unix(stored.at_ms));
-                fold(user, gone_ms, Some((at.clone(), stored.rev)))
+                fold(user, gone_ms)
             }
             _ => return None,
         };
@@ -118,6 +110,7 @@ impl Task {
             origin,
             deadline: now + REQUEST_DEADLINE,
             work,
+            ready: None,
             acts: VecDeque::new(),
             known: Known::default(),
             since: [0; 2],
@@ -125,17 +118,17 @@ impl Task {
             reply: None,
         }
     }
-
-    fn is_follower(&self) -> bool {
-        matches!(self.origin, Origin::Message(_))
-    }
 }
 
 impl Sim {
     /// One step of a task; it steps again until it ends.
     pub fn step(&mut self, id: u64) {
         let Some(mut task) = self.tasks.remove(&id) else { return };
-        let next = if task.telling.is_some() { self.tell_one(&mut task) } else { self.planned(&mut task) };
+        let next = match task.ready.take() {
+            Some(commit) => self.commit(&mut task, commit),
+            None if task.telling.is_some() => self.tell_one(&mut task),
+            None => self.planned(&mut task),
+        };
         match next {
             Ok(Next::Again) => {
                 self.tasks.insert(id, task);
@@ -161,50 +154,51 @@ impl Sim {
     }
 
     fn tell_one(&mut self, task: &mut Task) -> Result<Next, Unavailable> {
+        let must = matches!(task.work, Work::Tell | Work::Fold(_));
+        let newest_only = self.breaks(Broken::TellEarlier);
         let (tells, _) = task.telling.as_mut().expect("it tells");
-        if self.rules.newest_only {
+        if newest_only {
             tells.drain(..tells.len().saturating_sub(1));
         }
-        while let Some(tell) = tells.pop_front() {
-            let stored = self.replicas[task.replica].stored.entry(tell.of.clone()).or_default();
-            if *stored >= tell.told.rev {
-                continue;
+        if let Some(tell) = tells.pop_front() {
+            let told = self.tell(task.replica, &tell);
+            if told.is_err() && must {
+                return Err(Unavailable);
             }
-            if self.chance.percent(self.faults.lost_writes) {
-                if self.chance.percent(50) {
-                    self.store.tell(&tell);
-                }
-                if task.is_follower() && matches!(task.work, Work::Tell) {
-                    return Err(Unavailable);
-                }
+            if let (Err(Unavailable), Some((tells, _))) = (told, &mut task.telling) {
+                // Left to the follower of the call's record.
                 tells.clear();
-                break;
             }
-            *stored = tell.told.rev;
-            self.store.tell(&tell);
             return Ok(Next::Again);
         }
-        let (_, finished) = task.telling.take().expect("it tells");
-        self.told(task, finished)
+        let (_, reply) = task.telling.take().expect("it tells");
+        self.told(task, reply)
+    }
+
+    fn tell(&mut self, replica: usize, tell: &Tell) -> Result<(), Unavailable> {
+        let stored = self.replicas[replica].stored.entry(tell.of.clone()).or_default();
+        if *stored >= tell.told.rev {
+            return Ok(());
+        }
+        if self.chance.percent(self.faults.lost_writes) {
+            if self.chance.percent(50) {
+                self.store.tell(tell);
+            }
+            return Err(Unavailable);
+        }
+        *stored = tell.told.rev;
+        self.store.tell(tell);
+        Ok(())
     }
 
     /// What a plan concluded is committed and told.
-    fn told(&mut self, task: &mut Task, done: Finished) -> Result<Next, Unavailable> {
-        self.check_reply(&done.reply);
+    fn told(&mut self, task: &mut Task, done: Reply) -> Result<Next, Unavailable> {
+        self.check_reply(&done);
         task.known = self.nothing_known();
-        match &mut task.work {
+        match &task.work {
             Work::Tell => return Ok(Next::End),
-            Work::Command(_) => {
-                task.reply.get_or_insert(done.reply);
-            }
-            Work::Fold(refold, _) => {
-                task.reply.get_or_insert(done.reply);
-                refold.chosen = None;
-                if done.committed && !self.rules.fold_once {
-                    return Ok(Next::Again);
-                }
-            }
-        }
+            Work::Command(_) | Work::Fold(_) => task.reply.get_or_insert(done),
+        };
         match task.acts.pop_front() {
             Some(command) => {
                 task.work = Work::Command(command);
@@ -221,18 +215,21 @@ impl Sim {
         let unix_ms = self.replica_unix(task.replica);
         let step = match &task.work {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
-            Work::Fold(refold, _) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
+            Work::Fold(refold) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
             Work::Tell => return Ok(Next::End),
         };
         match step {
             Step::Load(keys) => self.load(task, keys),
             Step::Reload => {
-                let steady = task.known.fresh && task.since == self.store.seqs() && !self.lags();
-                assert!(!steady, "what was read of one moment does not fit together: it would be read for ever");
+                let steady = task.known.fresh && task.since == self.store.seqs();
+                assert!(
+                    !steady,
+                    "what was read of one moment does not fit together: it would be read for ever"
+                );
                 self.forget(task);
             }
-            Step::Done(done) => self.conclude(task, *done, false),
-            Step::Commit(commit) => self.commit(task, *commit),
+            Step::Done(done) => self.conclude(task, *done),
+            Step::Commit(commit) => return self.prepare(task, *commit),
         }
         Ok(Next::Again)
     }
@@ -242,17 +239,17 @@ impl Sim {
         task.since = self.store.seqs();
     }
 
-    fn conclude(&mut self, task: &mut Task, done: Done, committed: bool) {
-        if let Work::Fold(refold, _) = &task.work
-            && !committed
-        {
+    fn conclude(&mut self, task: &mut Task, done: Done) {
+        if let Work::Fold(refold) = &task.work {
             for (call, act) in plan::presence::devices_acts(refold, &task.known) {
                 let id = CommandId(self.any_id());
                 task.acts.push_back(Command { id, call, actor: None, act });
             }
         }
-        let finished = Finished { reply: done.reply, committed };
-        task.telling = Some((done.tell.into(), finished));
+        if let (Work::Command(command), Reply::Refused(_)) = (&task.work, &done.reply) {
+            self.check_refusal(&command.id, task.since[0], &done.reply);
+        }
+        task.telling = Some((done.tell.into(), done.reply));
     }
 
     /// Some of what is missing, each at a moment of its own: the plan asks again for the rest.
@@ -267,7 +264,9 @@ impl Sim {
             match &key {
                 Key::Call(call) => {
                     let mut entry = self.store.call(call, single);
-                    if let Some(record) = entry.value.as_mut().filter(|_| self.rules.forget_done) {
+                    if let Some(record) =
+                        entry.value.as_mut().filter(|_| self.breaks(Broken::RememberCommands))
+                    {
                         record.call.done.clear();
                     }
                     task.known.calls.insert(call.clone(), entry);
@@ -276,44 +275,70 @@ impl Sim {
                     task.known.users.insert(user.clone(), self.store.user(user, single));
                 }
                 Key::Presence(user) => {
-                    task.known.presences.insert(user.clone(), self.store.presence(user, single));
+                    let mut entry = self.store.presence(user, single);
+                    if let Some(record) =
+                        entry.value.as_mut().filter(|_| self.breaks(Broken::RememberChoices))
+                    {
+                        record.done.clear();
+                    }
+                    task.known.presences.insert(user.clone(), entry);
                 }
                 Key::Devices(user) => {
-                    let records = self.list(task, user);
-                    task.known.devices.insert(user.clone(), records);
+                    task.known.devices.insert(user.clone(), self.store.devices(user));
                 }
             }
         }
     }
 
-    /// A listing may come from a lagging replica, but shows what it was made for.
-    fn list(&mut self, task: &Task, user: &UserId) -> Vec<domain::presence::DeviceRecord> {
-        let seq = match &task.work {
-            Work::Fold(_, Some((_, seq))) => *seq,
-            _ => 0,
-        };
-        let moment = self.moment(false);
-        self.store.devices(user, Moment { seq: seq.max(moment.seq), ..moment })
+    fn prepare(&mut self, task: &mut Task, mut commit: Commit) -> Result<Next, Unavailable> {
+        if !self.breaks(Broken::TellFirst) {
+            for tell in std::mem::take(&mut commit.first) {
+                self.tell(task.replica, &tell)?;
+            }
+        }
+        let back =
+            commit.done.events.iter().any(|event| matches!(event, domain::call::Event::Rejoined { .. }));
+        commit.writes.retain(|write| !self.is_broken_off(&task.known, write, back));
+        task.ready = Some(commit);
+        Ok(Next::Again)
     }
 
-    fn commit(&mut self, task: &mut Task, commit: Commit) {
+    /// A write that a broken world leaves out.
+    fn is_broken_off(&self, known: &Known, write: &Write, back: bool) -> bool {
+        match (self.broken, &write.key, &write.value) {
+            (Some(Broken::NoteInstead), Key::Call(call), Some(bytes)) => {
+                decode::<CallRecord>(bytes).expect("a record").call.id != *call
+            }
+            (Some(Broken::WriteAgain), Key::UserCalls(user), Some(bytes)) if back => {
+                let after: UserCalls = decode(bytes).expect("a record");
+                known.users.get(user).and_then(|entry| entry.value.as_ref()) == Some(&after)
+            }
+            _ => false,
+        }
+    }
+
+    fn commit(&mut self, task: &mut Task, commit: Commit) -> Result<Next, Unavailable> {
         let trouble = self.chance.percent(self.faults.lost_writes);
         if trouble && self.chance.percent(50) {
-            return self.forget(task);
+            self.forget(task);
+            return Ok(Next::Again);
         }
         let command = match &task.work {
-            Work::Command(command) => Some(command.id),
-            Work::Fold(refold, _) => refold.chosen.as_ref().map(|(id, ..)| *id),
+            Work::Command(command) => command.actor.as_ref().map(|_| command.id),
+            Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
             Work::Tell => None,
         };
-        if !self.store.commit(&commit.writes, self.now, !self.rules.unchecked) {
+        if !self.store.commit(&commit.writes, self.now, !self.breaks(Broken::Compare)) {
             self.conflicts += 1;
-            return self.forget(task);
+            self.forget(task);
+            return Ok(Next::Again);
         }
         self.committed(command, &commit);
         if trouble {
-            return self.forget(task);
+            self.forget(task);
+            return Ok(Next::Again);
         }
-        self.conclude(task, commit.done, true);
+        self.conclude(task, commit.done);
+        Ok(Next::Again)
     }
 }
