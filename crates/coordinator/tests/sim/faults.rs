@@ -70,8 +70,6 @@ pub enum Broken {
     TellFirst,
     /// Nothing stands where another call was answered instead.
     NoteInstead,
-    /// Who came back is not looked at again.
-    WriteAgain,
     /// Calls have no timers.
     SetTimers,
     /// What was read from a lagging replica is concluded from.

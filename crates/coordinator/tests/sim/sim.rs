@@ -132,7 +132,7 @@ pub fn unix(now: Millis) -> u64 {
     EPOCH_MS + now
 }
 
-fn app() -> App {
+pub fn app() -> App {
     let realtime = Realtime {
         calls: CallSettings {
             ring_ms: Some(8_000),

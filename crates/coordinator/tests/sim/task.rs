@@ -7,7 +7,7 @@ use cluster::coordination::{Reply, Request, decode};
 use coordinator::plan::presence::{Chosen, Refold};
 use coordinator::plan::{self, CallRecord, Commit, Done, Key, Known, Of, Step, Tell, Write};
 use domain::UserId;
-use domain::call::{Act, Command, CommandId, UserCalls};
+use domain::call::{Act, Command, CommandId};
 
 use crate::Millis;
 use crate::faults::Broken;
@@ -40,7 +40,7 @@ enum Origin {
 }
 
 enum Work {
-    Command(Command),
+    Command(Box<Command>),
     Fold(Refold),
     /// Only `telling`.
     Tell,
@@ -58,7 +58,7 @@ enum Next {
 impl Task {
     pub fn of_request(replica: usize, ask: u64, request: &Request, now: Millis, unix_ms: u64) -> Self {
         let work = match request {
-            Request::Call(command) => Work::Command((**command).clone()),
+            Request::Call(command) => Work::Command(command.clone()),
             Request::Choose { id, user, wire_id, change } => Work::Fold(Refold {
                 user: user.clone(),
                 chosen: Some(Chosen { id: *id, wire_id: wire_id.clone(), change: change.clone() }),
@@ -82,7 +82,7 @@ impl Task {
         let work = match (at, &stored.value) {
             (At::Due(call), Some(Value::Due(due_ms))) => {
                 let act = Act::Tick { due_ms: *due_ms };
-                Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act })
+                Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
             }
             (At::Call(_), Some(Value::Call(record))) => {
                 let of = Of::Call(record.call.id.clone());
@@ -201,7 +201,7 @@ impl Sim {
         };
         match task.acts.pop_front() {
             Some(command) => {
-                task.work = Work::Command(command);
+                task.work = Work::Command(command.into());
                 Ok(Next::Again)
             }
             None => Ok(Next::End),
@@ -296,22 +296,16 @@ impl Sim {
                 self.tell(task.replica, &tell)?;
             }
         }
-        let back =
-            commit.done.events.iter().any(|event| matches!(event, domain::call::Event::Rejoined { .. }));
-        commit.writes.retain(|write| !self.is_broken_off(&task.known, write, back));
+        commit.writes.retain(|write| !self.is_broken_off(write));
         task.ready = Some(commit);
         Ok(Next::Again)
     }
 
     /// A write that a broken world leaves out.
-    fn is_broken_off(&self, known: &Known, write: &Write, back: bool) -> bool {
+    fn is_broken_off(&self, write: &Write) -> bool {
         match (self.broken, &write.key, &write.value) {
             (Some(Broken::NoteInstead), Key::Call(call), Some(bytes)) => {
                 decode::<CallRecord>(bytes).expect("a record").call.id != *call
-            }
-            (Some(Broken::WriteAgain), Key::UserCalls(user), Some(bytes)) if back => {
-                let after: UserCalls = decode(bytes).expect("a record");
-                known.users.get(user).and_then(|entry| entry.value.as_ref()) == Some(&after)
             }
             _ => false,
         }
