@@ -138,7 +138,7 @@ async fn store(shard: &Shard, key: &RoomKey, head: Option<Head>, mut batch: Vec<
                 }
             }
             Err(error) => {
-                let rejection = super::commands::append_rejection(shard, app, &error);
+                let rejection = super::emit::append_rejection(shard, app, &error);
                 return refuse(batch, Some(head), &rejection);
             }
         }

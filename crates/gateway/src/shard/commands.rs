@@ -5,12 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Append, AppendError};
-use bytes::Bytes;
-use cluster::Envelope;
 use cluster::moving::MoveOwnerInput;
-use cluster::sid::ulid;
-use cluster::subject::{RoomClass, RoomSubjects, slot_of};
 use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant, Post};
 use domain::{Identity, Rejection, RoomId};
 use futures_util::future::join_all;
@@ -18,6 +13,7 @@ use hub::{JoinOutcome, RoomKey, SocketIx};
 use tokio::sync::oneshot;
 
 use super::actions::Waiting;
+use super::emit::{Stamp, Telling};
 use super::moving::SocketRooms;
 use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
@@ -365,130 +361,20 @@ impl State {
 
 /// Publishes an ephemeral event: in the sender's order, at most once.
 pub fn publish(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
-    let app = shard.shared.app(actor.app);
-    for (room, payload) in copies(actor, emission, rand::random()) {
-        let subject = RoomSubjects::new(app.name(), room.as_str()).class(RoomClass::Ephemeral);
-        if let Err(error) = shard.shared.bus.publish(&subject, payload) {
-            shard.shared.metrics.publish_failures.with_label_values(&["ephemeral"]).inc();
-            tracing::debug!(%error, app = app.name(), "an ephemeral event was not published");
-            return Err(publish_rejection(&error));
-        }
-    }
-    Ok(Outcome::Emitted)
+    Telling::of(actor, emission).publish(shard).map(|()| Outcome::Emitted)
 }
 
-/// Publishes a recoverable event: settles once every copy is stored. A retry after a lost answer cannot store it twice.
+/// Publishes a recoverable event: settles once every copy is stored.
 async fn store(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
-    let app = shard.shared.app(actor.app);
-    let stored = store_copies(shard, prepare(app, actor, emission), deadline(app)).await;
-    stored.map(|()| Outcome::Emitted).map_err(|error| append_rejection(shard, app, &error))
+    Telling::of(actor, emission).store(shard, Stamp::now()).await.map(|()| Outcome::Emitted)
 }
 
-/// A recoverable event's copies, one per room, each under a subject of its own.
-#[derive(Clone, Debug)]
-struct Copies {
-    rooms: Vec<RoomKey>,
-    messages: Vec<Append>,
-}
-
-fn prepare(app: &App, actor: &Actor, emission: &Emission) -> Copies {
-    let now_ms = unix_ms();
-    let (id, text) = ulid(now_ms, rand::random());
-    let message = |(room, payload): (&RoomId, Bytes)| {
-        let subject = RoomSubjects::new(app.name(), room.as_str()).event(slot_of(now_ms), &text);
-        Append::unique(subject, payload)
-    };
-    Copies {
-        rooms: emission.rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect(),
-        messages: copies(actor, emission, id).map(message).collect(),
-    }
-}
-
-async fn store_copies(shard: &Shard, copies: Copies, deadline: Instant) -> Result<(), AppendError> {
-    let started = Instant::now();
-    let Copies { rooms, mut messages } = copies;
-    let last = match messages.len() {
-        1 => shard.shared.bus.append(messages.remove(0), deadline).await?,
-        _ => shard.shared.bus.append_batch(messages, deadline).await?,
-    };
-    shard.shared.metrics.store_seconds.observe(started.elapsed().as_secs_f64());
-    // A batch's copies have consecutive sequences, in the order of the rooms.
-    let first = last + 1 - rooms.len() as u64;
-    for (room, seq) in rooms.into_iter().zip(first..) {
-        shard.shared.node.stored(room, seq);
-    }
-    Ok(())
-}
-
-/// A message that is stored is owed to its readers: its event is tried on after the sender was told that it is late.
-const POST_RETRIES: u32 = 6;
-
+/// Stores a message, then tells it. What is stored is told, also when its sender is gone.
 async fn post_message(shard: &Rc<Shard>, actor: &Actor, post: Post) -> Result<Outcome, Rejection> {
-    let app = shard.shared.app(actor.app);
     let Post { draft, rooms, event, args, except_self } = post;
     let message = super::chat::append(shard, actor.app, draft).await?;
     let args = args(&message);
     let emission = Emission { rooms, event, args, delivery: Delivery::Recoverable, except_self };
-    let copies = prepare(app, actor, &emission);
-    let Err(error) = store_copies(shard, copies.clone(), deadline(app)).await else {
-        return Ok(Outcome::Posted(Box::new(message)));
-    };
-    let (shard_again, app_ix) = (shard.clone(), actor.app);
-    tokio::task::spawn_local(async move {
-        let app = shard_again.shared.app(app_ix);
-        for _ in 0..POST_RETRIES {
-            if store_copies(&shard_again, copies.clone(), deadline(app)).await.is_ok() {
-                return;
-            }
-        }
-        tracing::error!(app = app.name(), "a stored message was not announced");
-    });
-    Err(append_rejection(shard, app, &error))
-}
-
-/// One encoded copy per room. Every copy lists all rooms.
-fn copies<'a>(
-    actor: &'a Actor,
-    emission: &'a Emission,
-    id: u128,
-) -> impl Iterator<Item = (&'a RoomId, Bytes)> {
-    let mut envelope = Envelope {
-        id,
-        rooms: emission.rooms.iter().map(RoomId::as_str).collect(),
-        at: 0,
-        namespace: &actor.namespace,
-        event: &emission.event,
-        tail: &emission.args.tail,
-        attachments: emission.args.attachments.iter().map(|bytes| &bytes[..]).collect(),
-        except: if emission.except_self { vec![&*actor.socket] } else { Vec::new() },
-        view: None,
-    };
-    emission.rooms.iter().enumerate().map(move |(at, room)| {
-        envelope.at = u16::try_from(at).unwrap_or(u16::MAX);
-        (room, envelope.encode())
-    })
-}
-
-fn deadline(app: &App) -> Instant {
-    Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms)
-}
-
-pub(super) fn append_rejection(shard: &Shard, app: &App, error: &AppendError) -> Rejection {
-    shard.shared.metrics.publish_failures.with_label_values(&["recoverable"]).inc();
-    tracing::warn!(%error, app = app.name(), "an event was not stored");
-    match error {
-        AppendError::TooLarge { limit, .. } => too_large(*limit),
-        _ => Rejection::Unavailable,
-    }
-}
-
-fn publish_rejection(error: &bus::PublishError) -> Rejection {
-    match error {
-        bus::PublishError::TooLarge { limit, .. } => too_large(*limit),
-        _ => Rejection::Unavailable,
-    }
-}
-
-fn too_large(limit: usize) -> Rejection {
-    Rejection::OverLimit { what: "event size", limit: limit as u64, setting: "max_payload of nats-server" }
+    Telling::of(actor, &emission).store_owed(shard, Stamp::now()).await?;
+    Ok(Outcome::Posted(Box::new(message)))
 }

@@ -3,7 +3,7 @@
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
 //! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
 //! `commands` what dialects ask for (`calls` and `watch` what of it concerns calls and other users, `chat` the writers of
-//! conversations), `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
+//! conversations), `emit` events on their way to rooms, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
 //! the hot path of a broadcast, `reader` the task behind a WebSocket, `moving` the session move, `timers` the deadlines.
 
 mod actions;
@@ -12,6 +12,7 @@ mod chat;
 mod commands;
 mod connect;
 mod deliver;
+mod emit;
 mod entering;
 mod moving;
 mod presence;
