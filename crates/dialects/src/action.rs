@@ -94,7 +94,17 @@ pub enum Action {
     /// Keeps a number with the socket, given back as [`Socket::stage`].
     Remember(u32),
     Run(Command, Then),
+    /// Nothing but the answer to an event whose right no rule grants: asks the application's hook. If it grants the right, the event
+    /// is put to the dialect again, with the right among [`Socket::granted`]; otherwise these actions follow, for
+    /// [`Rejection::RoomDenied`] or [`Rejection::HookUnavailable`].
+    AskHook {
+        right: Box<str>,
+        otherwise: Otherwise,
+    },
 }
+
+/// Words a rejection.
+pub type Otherwise = Box<dyn FnOnce(&Rejection) -> Actions>;
 
 impl Action {
     /// A command whose outcome changes nothing for the client.
@@ -104,6 +114,16 @@ impl Action {
 
     pub fn emit(event: &'static str, args: Out) -> Self {
         Self::Emit { event: Cow::Borrowed(event), args }
+    }
+
+    /// What follows in an application that has no hook.
+    #[cfg(test)]
+    pub fn without_hook(actions: Actions) -> Actions {
+        let refused = |action| match action {
+            Self::AskHook { otherwise, .. } => otherwise(&Rejection::RoomDenied),
+            action => vec![action],
+        };
+        actions.into_iter().flat_map(refused).collect()
     }
 }
 
@@ -117,6 +137,7 @@ impl std::fmt::Debug for Action {
             Self::EmitWithAck { event, tag, .. } => write!(f, "EmitWithAck({event}, {tag})"),
             Self::Remember(stage) => write!(f, "Remember({stage})"),
             Self::Run(command, _) => f.debug_tuple("Run").field(command).finish(),
+            Self::AskHook { right, .. } => write!(f, "AskHook({right})"),
         }
     }
 }
@@ -155,6 +176,12 @@ pub enum Command {
     /// Checks a further token of the same user; from then on the socket speaks, and expires, by it.
     Verify {
         token: Token,
+    },
+    /// Asks the application's hook for a right that no rule grants, such as the name of a room. Without a hook it is not granted; one
+    /// that does not answer in time is [`Rejection::HookUnavailable`]. For an event that one right decides, [`Action::AskHook`]
+    /// is shorter.
+    Authorize {
+        right: String,
     },
 }
 
@@ -256,6 +283,8 @@ pub enum Outcome {
     Chosen(Box<Presence>),
     Unwatched,
     Verified(Box<Identity>),
+    /// Whether the right is granted.
+    Authorized(bool),
 }
 
 /// Bare Engine.IO messages, in either direction.

@@ -14,7 +14,7 @@ mod telehealth;
 mod time;
 
 pub use action::{
-    Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Out, Outcome,
+    Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Otherwise, Out, Outcome,
     Participant, Post, Refusal, Then, Token, Watch,
 };
 pub use backend::{
@@ -53,6 +53,15 @@ pub struct Socket<'a> {
     pub handshake: Option<&'a Handshake>,
     /// What [`Action::Remember`] stored last; 0 at first.
     pub stage: u32,
+    /// What the application's hook has granted for the event at hand: see [`Action::AskHook`].
+    pub granted: &'a [Box<str>],
+}
+
+impl Socket<'_> {
+    /// Whether the hook has granted a right for the event at hand.
+    pub fn is_granted(&self, right: &str) -> bool {
+        self.granted.iter().any(|granted| **granted == *right)
+    }
 }
 
 /// What an application's calls and presence are built with.
@@ -86,6 +95,23 @@ pub enum TokenFailure {
     Missing,
     Invalid,
     Expired,
+    /// The token, or every token of its user, was revoked.
+    Revoked,
+    /// The application's hook does not know the user.
+    UnknownUser,
+}
+
+impl TokenFailure {
+    /// Stable machine name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing_token",
+            Self::Invalid => "invalid_token",
+            Self::Expired => "expired_token",
+            Self::Revoked => "revoked_token",
+            Self::UnknownUser => "unknown_user",
+        }
+    }
 }
 
 /// Which protocol layer an application's clients speak.
@@ -141,6 +167,18 @@ impl Dialect {
             Self::Telehealth(it) => it.connecting(socket),
             Self::Messenger(it) => it.connecting(socket),
             Self::Conformance(it) => it.connecting(socket, auth),
+        }
+    }
+
+    /// The last words to a socket that is cut off because of its token, before its DISCONNECT.
+    pub fn cut_off(&self, failure: TokenFailure) -> Actions {
+        match self {
+            Self::Conformance(_) => Actions::new(),
+            _ => {
+                let refusal = self.refuse_token(failure);
+                let body = serde_json::json!({ "message": refusal.message, "code": failure.code(), "event": null });
+                vec![Action::emit("error", Out::json(&body))]
+            }
         }
     }
 

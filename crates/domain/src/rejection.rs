@@ -5,6 +5,12 @@
 pub enum Rejection {
     #[error("Room access denied")]
     RoomDenied,
+    /// No rule grants this right; the application's hook, if there is one, has not been asked yet.
+    #[error("Room access denied")]
+    NotGranted { right: Box<str> },
+    /// The application's hook gave no answer that could be used: nobody is let in on a doubt.
+    #[error("Room access denied: the right could not be checked, try again")]
+    HookUnavailable,
     #[error("Invalid room: {0}")]
     InvalidRoom(&'static str),
     #[error("Not a member of this room")]
@@ -18,6 +24,11 @@ pub enum Rejection {
     /// A token of a live connection that proves nothing, or proves to be somebody else's.
     #[error("Authentication failed")]
     InvalidToken,
+    #[error("Authentication failed: the token has expired")]
+    ExpiredToken,
+    /// The token, or every token of its user, was revoked.
+    #[error("Authentication failed: the token was revoked")]
+    RevokedToken,
     #[error(transparent)]
     Call(#[from] crate::call::Refusal),
     /// The bus did not confirm in time. The command may be repeated.
@@ -29,13 +40,16 @@ impl Rejection {
     /// Stable machine name, for `code` in replies and as a metrics label.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::RoomDenied => "room_denied",
+            Self::RoomDenied | Self::NotGranted { .. } => "room_denied",
+            Self::HookUnavailable => "hook_unavailable",
             Self::InvalidRoom(_) => "invalid_room",
             Self::NotMember => "not_member",
             Self::InvalidPayload { .. } => "invalid_payload",
             Self::OverLimit { .. } => "over_limit",
             Self::UnknownEvent => "unknown_event",
             Self::InvalidToken => "invalid_token",
+            Self::ExpiredToken => "expired_token",
+            Self::RevokedToken => "revoked_token",
             Self::Call(refusal) => refusal.code(),
             Self::Unavailable => "unavailable",
         }

@@ -132,8 +132,8 @@ pub fn signal(ask: &Ask<'_>) -> Result<Actions, Rejection> {
 /// The right to call somebody.
 fn invite(ask: &Ask<'_>, named: Named) -> Result<Invite, Rejection> {
     let Named { user, wire_id } = named;
-    if user != ask.identity.user && !ask.dialect.rights.grants(ask.identity, &format!("user:{user}")) {
-        return Err(Rejection::RoomDenied);
+    if user != ask.identity.user {
+        ask.check_right(&format!("user:{user}"))?;
     }
     Ok(Invite { who: Person { user, wire_id, name: None, role: None } })
 }
@@ -142,10 +142,7 @@ fn invite(ask: &Ask<'_>, named: Named) -> Result<Invite, Rejection> {
 fn subject(ask: &Ask<'_>) -> Result<Subject, Rejection> {
     let chat = ask.payload.user_if_any("chatId")?;
     if let Some(chat) = &chat {
-        let room = format!("chat:{}", chat.user);
-        if !ask.dialect.rights.grants(ask.identity, &room) {
-            return Err(Rejection::RoomDenied);
-        }
+        ask.check_right(&format!("chat:{}", chat.user))?;
     }
     let title = ask.payload.said("title")?.map(|title| Value::from(&*title));
     Ok(Subject { visit: None, chat: chat.map(|chat| chat.wire_id), title })

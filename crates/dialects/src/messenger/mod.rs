@@ -68,14 +68,13 @@ impl Messenger {
         announce::of(&self.realtime, call, events, now_ms)
     }
 
-    /// One message for all cases; `data.code` tells them apart.
+    /// A good token of a user who may not come has a message of its own; `data.code` tells all cases apart.
     pub(crate) fn refuse_token(&self, failure: TokenFailure) -> Refusal {
-        let code = match failure {
-            TokenFailure::Missing => "missing_token",
-            TokenFailure::Invalid => "invalid_token",
-            TokenFailure::Expired => "expired_token",
+        let message = match failure {
+            TokenFailure::Revoked | TokenFailure::UnknownUser => "User not found",
+            _ => "Authentication failed",
         };
-        Refusal { message: "Authentication failed".into(), data: Some(json!({ "code": code })) }
+        Refusal { message: message.into(), data: Some(json!({ "code": failure.code() })) }
     }
 
     /// Joins the user's own room first and reads the user's calls then: a call that begins in between is told twice rather than
@@ -104,7 +103,13 @@ impl Messenger {
             ask.check_claim()?;
             handle(&ask)
         });
-        handled.unwrap_or_else(|rejection| asked.refuse(&rejection))
+        handled.unwrap_or_else(|rejection| match rejection {
+            Rejection::NotGranted { right } => {
+                let otherwise = Box::new(move |rejection: &Rejection| asked.refuse(rejection));
+                vec![Action::AskHook { right, otherwise }]
+            }
+            rejection => asked.refuse(&rejection),
+        })
     }
 }
 
@@ -159,6 +164,12 @@ impl Ask<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A right that no rule grants is the application's hook's to grant.
+    fn check_right(&self, right: &str) -> Result<(), Rejection> {
+        let granted = self.dialect.rights.grants(self.identity, right) || self.socket.is_granted(right);
+        if granted { Ok(()) } else { Err(Rejection::NotGranted { right: right.into() }) }
     }
 
     /// Runs a command of a call; a refusal is answered as such.

@@ -76,7 +76,7 @@ impl Stage {
         let views: Vec<_> = self.call.iter().map(|call| Arc::new(View::of(call))).collect();
         let inbound =
             Inbound { name, args: &[&raw], attachments: binary, wants_ack: true, now_ms: self.now_ms };
-        let actions = dialect().event(&socket(device, &identity, &views), &inbound);
+        let actions = Action::without_hook(dialect().event(&socket(device, &identity, &views), &inbound));
         let mut said = Said::default();
         self.carry_out(device, actions, &mut said);
         said
@@ -214,6 +214,7 @@ fn socket<'a>(id: &'a str, identity: &'a Identity, calls: &'a [Arc<View>]) -> So
         calls,
         handshake: None,
         stage: 0,
+        granted: &[],
     }
 }
 

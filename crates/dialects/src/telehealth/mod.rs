@@ -74,12 +74,11 @@ impl Telehealth {
 
     /// Clients compare the two messages word for word; `data.code` tells the cases apart.
     pub(crate) fn refuse_token(&self, failure: TokenFailure) -> Refusal {
-        let (message, code) = match failure {
-            TokenFailure::Missing => ("Authentication error: Invalid token", "missing_token"),
-            TokenFailure::Invalid => ("Authentication error: Invalid token", "invalid_token"),
-            TokenFailure::Expired => ("Authentication error: Token expired", "expired_token"),
+        let message = match failure {
+            TokenFailure::Expired => "Authentication error: Token expired",
+            _ => "Authentication error: Invalid token",
         };
-        Refusal { message: message.into(), data: Some(json!({ "code": code })) }
+        Refusal { message: message.into(), data: Some(json!({ "code": failure.code() })) }
     }
 
     /// Joins the user's own room first, so that nothing addressed to the user is missed after `connected`; a call that begins to
@@ -123,6 +122,11 @@ impl Telehealth {
         match result {
             Ok(actions) => actions,
             Err(Rejection::UnknownEvent) if !inbound.wants_ack => Actions::new(),
+            Err(Rejection::NotGranted { right }) => {
+                let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
+                let otherwise = move |rejection: &Rejection| refuse(&event, wants_ack, rejection);
+                vec![Action::AskHook { right, otherwise: Box::new(otherwise) }]
+            }
             Err(rejection) => refuse(inbound.name, inbound.wants_ack, &rejection),
         }
     }
@@ -238,13 +242,18 @@ impl Telehealth {
     }
 
     /// The canonical room behind a name, if the user may enter it and send to it. `call:{callId}` is open to the devices in that
-    /// call while they are.
+    /// call while they are. Of rooms with rules, what no rule grants the application's hook may.
     fn permitted(&self, socket: &Socket<'_>, identity: &Identity, name: &str) -> Result<Room, Rejection> {
         let room = Room::parse(name)?;
         let granted = match &room.kind {
             rooms::Kind::Chat(a, b) => [a, b].into_iter().any(|user| **user == *identity.user.as_str()),
             rooms::Kind::Personal(owner) => **owner == *identity.user.as_str(),
-            rooms::Kind::ByRule => self.rights.grants(identity, name) || is_own_call(socket, name),
+            rooms::Kind::ByRule => {
+                let granted = self.rights.grants(identity, name)
+                    || is_own_call(socket, name)
+                    || socket.is_granted(name);
+                return if granted { Ok(room) } else { Err(Rejection::NotGranted { right: name.into() }) };
+            }
         };
         if granted { Ok(room) } else { Err(Rejection::RoomDenied) }
     }

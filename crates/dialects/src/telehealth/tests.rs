@@ -37,6 +37,7 @@ fn socket<'a>(identity: &'a Identity, memberships: &'a [Membership]) -> Socket<'
         calls: &[],
         handshake: None,
         stage: 0,
+        granted: &[],
     }
 }
 
@@ -44,7 +45,7 @@ fn say(memberships: &[Membership], name: &str, payload: Value, wants_ack: bool) 
     let raw = RawValue::from_string(payload.to_string()).unwrap();
     let identity = ann();
     let inbound = Inbound { name, args: &[&raw], attachments: &[], wants_ack, now_ms: 0 };
-    dialect().event(&socket(&identity, memberships), &inbound)
+    Action::without_hook(dialect().event(&socket(&identity, memberships), &inbound))
 }
 
 fn ack(action: &Action) -> Value {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use domain::{Identity, UserId};
+use dialects::TokenFailure;
+use domain::{Identity, Rejection, UserId};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -54,6 +55,49 @@ pub enum TokenError {
     Audience,
     #[error("the token names no user")]
     NoUser,
+    #[error("the token was revoked")]
+    Revoked,
+    #[error("the application's hook does not let the user in")]
+    UnknownUser,
+    /// Nothing is known against the token: its key could not be fetched, or the hook gave no answer.
+    #[error("the token cannot be checked now: {0}")]
+    Unavailable(&'static str),
+}
+
+impl TokenError {
+    /// As applications distinguish it; `None`: the client is to come again.
+    pub fn failure(self) -> Option<TokenFailure> {
+        Some(match self {
+            Self::Missing => TokenFailure::Missing,
+            Self::Expired => TokenFailure::Expired,
+            Self::Revoked => TokenFailure::Revoked,
+            Self::UnknownUser => TokenFailure::UnknownUser,
+            Self::Unavailable(_) => return None,
+            _ => TokenFailure::Invalid,
+        })
+    }
+
+    /// Label of the metric of refused tokens.
+    pub fn name(self) -> &'static str {
+        match self.failure() {
+            Some(TokenFailure::Missing) => "missing",
+            Some(TokenFailure::Invalid) => "invalid",
+            Some(TokenFailure::Expired) => "expired",
+            Some(TokenFailure::Revoked) => "revoked",
+            Some(TokenFailure::UnknownUser) => "unknown_user",
+            None => "unavailable",
+        }
+    }
+
+    /// What a further token of a live connection is answered with.
+    pub fn rejection(self) -> Rejection {
+        match self.failure() {
+            Some(TokenFailure::Expired) => Rejection::ExpiredToken,
+            Some(TokenFailure::Revoked | TokenFailure::UnknownUser) => Rejection::RevokedToken,
+            Some(TokenFailure::Missing | TokenFailure::Invalid) => Rejection::InvalidToken,
+            None => Rejection::Unavailable,
+        }
+    }
 }
 
 #[derive(Deserialize)]

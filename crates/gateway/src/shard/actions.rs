@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use cluster::sid::log_name;
-use dialects::{Action, Actions, Command, Delivery, Inbound, Out, Outcome, Then};
+use dialects::{Action, Actions, Command, Delivery, Inbound, Otherwise, Out, Outcome, Then};
 use domain::Rejection;
 use engineio::{CloseReason, Frame, Input};
 use serde_json::value::RawValue;
@@ -14,6 +14,9 @@ use super::commands::{self, Actor, Task};
 use super::session::{Session, SessionKey};
 use super::{Shard, State};
 use crate::clock::unix_ms;
+
+/// Rights that one event may ask the hook for.
+const RIGHTS_PER_EVENT: usize = 8;
 
 /// How long the server waits for a client's answer.
 const ACK_TIMEOUT_MS: u64 = 60_000;
@@ -27,15 +30,19 @@ pub struct Run {
     rest: VecDeque<Action>,
     /// The event is the CONNECT: it must end accepted or refused.
     connecting: bool,
+    /// To be put to the dialect again when the application's hook has granted a right.
+    event: Option<Args>,
+    /// What the hook has granted for this event.
+    granted: Vec<Box<str>>,
 }
 
 impl Run {
     pub fn connect(nsp: Namespace, serial: u32, actions: Actions) -> Self {
-        Self { nsp, serial, ack: None, rest: actions.into(), connecting: true }
+        Self { connecting: true, ..Self::event(nsp, serial, None, actions) }
     }
 
     fn event(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
-        Self { nsp, serial, ack, rest: actions.into(), connecting: false }
+        Self { nsp, serial, ack, rest: actions.into(), connecting: false, event: None, granted: Vec::new() }
     }
 }
 
@@ -43,7 +50,17 @@ impl Run {
 pub struct Waiting {
     pub key: SessionKey,
     pub run: Run,
-    pub then: Then,
+    pub after: After,
+}
+
+/// Who says what follows.
+pub enum After {
+    Then(Then),
+    /// The dialect, asked again with this right, or `otherwise`.
+    HookAnswers {
+        right: Box<str>,
+        otherwise: Otherwise,
+    },
 }
 
 impl std::fmt::Debug for Waiting {
@@ -71,7 +88,8 @@ impl State {
         });
         let Some((serial, actions)) = actions else { return };
         self.speaks(shard, session, serial);
-        self.carry_out(shard, session, Run::event(nsp, serial, ack, actions));
+        let run = Run { event: Some(args), ..Run::event(nsp, serial, ack, actions) };
+        self.carry_out(shard, session, run);
     }
 
     pub(super) fn on_ack(
@@ -140,27 +158,20 @@ impl State {
                         socket.stage = stage;
                     }
                 }
+                Action::AskHook { right, otherwise } => {
+                    let Some(actor) = actor(session, run.serial) else { return };
+                    let command = Command::Authorize { right: right.to_string() };
+                    let after = After::HookAnswers { right, otherwise };
+                    return self.wait_for(session, actor, command, run, after);
+                }
                 Action::Run(command, then) => {
-                    let actor = session
-                        .sockets
-                        .iter()
-                        .find(|s| s.serial == run.serial)
-                        .map(|s| Actor::of(session, s));
-                    let (Some(actor), key) = (actor, session.key) else { return };
+                    let Some(actor) = actor(session, run.serial) else { return };
                     match command {
                         Command::Emit(emission) if emission.delivery == Delivery::Ephemeral => {
                             let outcome = commands::publish(shard, &actor, &emission);
                             self.settled(shard, session, &mut run, then, outcome);
                         }
-                        command => {
-                            session.busy = true;
-                            self.tasks.push(Task::Command {
-                                actor,
-                                command,
-                                waiting: Waiting { key, run, then },
-                            });
-                            return;
-                        }
+                        command => return self.wait_for(session, actor, command, run, After::Then(then)),
                     }
                 }
             }
@@ -175,14 +186,19 @@ impl State {
         waiting: Waiting,
         outcome: Result<Outcome, Rejection>,
     ) {
-        let Waiting { key, mut run, then } = waiting;
+        let Waiting { key, mut run, after } = waiting;
         self.with_session(shard, key, |state, session| {
             session.busy = false;
             if session.ending.is_some() && outcome == Err(Rejection::Unavailable) {
                 // Nobody waits for the rest, and the bus does not take it now.
                 session.inbox.clear();
             }
-            state.settled(shard, session, &mut run, then, outcome);
+            match after {
+                After::Then(then) => state.settled(shard, session, &mut run, then, outcome),
+                After::HookAnswers { right, otherwise } => {
+                    state.hook_answered(shard, session, &mut run, right, otherwise, outcome);
+                }
+            }
             state.carry_out(shard, session, run);
             state.end_entering(shard, session);
         });
@@ -201,6 +217,42 @@ impl State {
         }
         let Some(socket) = session.sockets.iter().find(|socket| socket.serial == run.serial) else { return };
         let actions = then(&socket.view(session.opening.handshake.as_deref()), outcome);
+        for action in actions.into_iter().rev() {
+            run.rest.push_front(action);
+        }
+    }
+
+    fn wait_for(&mut self, session: &mut Session, actor: Actor, command: Command, run: Run, after: After) {
+        session.busy = true;
+        let waiting = Waiting { key: session.key, run, after };
+        self.tasks.push(Task::Command { actor, command, waiting });
+    }
+
+    /// The event is put to the dialect again with what was granted, or refused.
+    fn hook_answered(
+        &mut self,
+        shard: &Shard,
+        session: &mut Session,
+        run: &mut Run,
+        right: Box<str>,
+        otherwise: Otherwise,
+        outcome: Result<Outcome, Rejection>,
+    ) {
+        let rejection = match outcome {
+            Ok(Outcome::Authorized(true)) if run.granted.len() < RIGHTS_PER_EVENT => None,
+            Ok(_) => Some(Rejection::RoomDenied),
+            Err(rejection) => Some(rejection),
+        };
+        let actions = match rejection {
+            None => {
+                run.granted.push(right);
+                again(shard, session, run)
+            }
+            Some(rejection) => {
+                shard.shared.metrics.rejections.with_label_values(&[rejection.code()]).inc();
+                otherwise(&rejection)
+            }
+        };
         for action in actions.into_iter().rev() {
             run.rest.push_front(action);
         }
@@ -284,6 +336,25 @@ impl State {
             self.send(shard, session, Frame::Binary(attachment));
         }
     }
+}
+
+fn actor(session: &Session, serial: u32) -> Option<Actor> {
+    let socket = session.sockets.iter().find(|socket| socket.serial == serial)?;
+    Some(Actor::of(session, socket))
+}
+
+/// Puts an event to its dialect once more.
+fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
+    let Some(args) = &run.event else { return Actions::new() };
+    let Some(name) = args.event_name() else { return Actions::new() };
+    let Some(socket) = session.sockets.iter().find(|socket| socket.serial == run.serial) else {
+        return Actions::new();
+    };
+    let handshake = session.opening.handshake.as_deref();
+    let view = dialects::Socket { granted: &run.granted, ..socket.view(handshake) };
+    let elements = args.elements();
+    let inbound = inbound(&name, &elements[1..], args.attachments(), run.ack.is_some());
+    shard.shared.app(session.app).dialect.event(&view, &inbound)
 }
 
 fn inbound<'a>(

@@ -127,6 +127,7 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(Outcome::Waited)
         }
+        Command::Authorize { .. } => Ok(Outcome::Authorized(false)),
         Command::Verify { token } => verify(shard, actor, &token.0),
         Command::Call { call, act } => calls::call(shard, actor, call, act).await,
         Command::OwnCalls => calls::own_calls(shard, actor).await,
@@ -141,7 +142,7 @@ fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Outcome, Reje
     let verifier = shard.shared.app(actor.app).verifier.as_ref().ok_or(Rejection::InvalidToken)?;
     let identity = verifier.verify(token, unix_ms() / 1000).map_err(|error| {
         tracing::info!(app = shard.shared.app(actor.app).name(), %error, "a further token was refused");
-        Rejection::InvalidToken
+        error.rejection()
     })?;
     shard.turn(|state, shard| {
         let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else {

@@ -66,9 +66,9 @@ impl State {
         let identity = match verify(shard, session, auth.as_ref()) {
             Ok(identity) => identity,
             Err(error) => {
-                shard.shared.metrics.auth_failures.with_label_values(&[failure_name(&error)]).inc();
+                shard.shared.metrics.auth_failures.with_label_values(&[error.name()]).inc();
                 tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, %error, "token refused");
-                let refusal = app.dialect.refuse_token(failure_of(&error));
+                let refusal = app.dialect.refuse_token(error.failure().unwrap_or(TokenFailure::Invalid));
                 let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());
                 return self.refuse(shard, session, &nsp, &refusal.message, data.as_ref());
             }
@@ -201,20 +201,4 @@ fn verify(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Optio
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
     let (token, _) = find_token(&config.sources, auth.as_ref(), headers).ok_or(TokenError::Missing)?;
     verifier.verify(&token, unix_ms() / 1000).map(Some)
-}
-
-fn failure_of(error: &TokenError) -> TokenFailure {
-    match error {
-        TokenError::Missing => TokenFailure::Missing,
-        TokenError::Expired => TokenFailure::Expired,
-        _ => TokenFailure::Invalid,
-    }
-}
-
-fn failure_name(error: &TokenError) -> &'static str {
-    match failure_of(error) {
-        TokenFailure::Missing => "missing",
-        TokenFailure::Expired => "expired",
-        TokenFailure::Invalid => "invalid",
-    }
 }

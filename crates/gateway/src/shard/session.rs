@@ -352,6 +352,7 @@ impl Socket {
             calls: &self.calls,
             handshake,
             stage: self.stage,
+            granted: &[],
         }
     }
 }

@@ -72,7 +72,7 @@ fn say_on(dialect: &Telehealth, views: &[Call], name: &str, raw: &str, binary: &
     let (identity, raw) = (ann(), RawValue::from_string(raw.into()).unwrap());
     let socket = Socket { calls: &views, ..socket(&identity, &[]) };
     let inbound = Inbound { name, args: &[&raw], attachments: binary, wants_ack: true, now_ms: NOW_MS };
-    dialect.event(&socket, &inbound)
+    Action::without_hook(dialect.event(&socket, &inbound))
 }
 
 fn ask(name: &str, payload: Value) -> Vec<Action> {
