@@ -179,8 +179,8 @@ impl Store {
         let newest = if self.single { None } else { self.newest(&filter).await? };
         let mut tries = 0;
         let entries = loop {
-            let entries =
-                self.bus.kv_list(&self.presence, &filter).await.map_err(|error| self.unread(&error))?;
+            let listed = self.bus.kv_list_marked(&self.presence, &filter).await;
+            let entries = listed.map_err(|error| self.unread(&error))?;
             if newest.as_ref().is_none_or(|newest| shows(&entries, newest)) {
                 break entries;
             }
@@ -206,7 +206,6 @@ impl Store {
         let last =
             self.bus.get_last_at_leader(&stream, &subject).await.map_err(|error| self.unread(&error))?;
         Ok(last.map(|last| Newest {
-            deleted: is_marker(&last.headers),
             key: last.subject.strip_prefix(&subject_of(&self.presence, "")).unwrap_or_default().to_owned(),
             seq: last.seq,
         }))
@@ -222,15 +221,12 @@ impl Store {
 struct Newest {
     key: String,
     seq: u64,
-    deleted: bool,
 }
 
-/// Replicas apply writes in order: one that shows this change shows all before it. A key that is not there was deleted since.
+/// Replicas apply writes in order: one that shows this change, or a later one, shows all before it. Deletions are listed too; their
+/// markers are gone only minutes later.
 fn shows(entries: &[KvEntry], newest: &Newest) -> bool {
-    match entries.iter().find(|entry| entry.key == newest.key) {
-        Some(entry) => entry.rev >= newest.seq,
-        None => newest.deleted,
-    }
+    entries.iter().any(|entry| entry.key == newest.key && entry.rev >= newest.seq)
 }
 
 /// A deletion, by somebody or by the server.
