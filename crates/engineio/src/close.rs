@@ -28,6 +28,8 @@ pub enum CloseReason {
     ServerDisconnect,
     /// The node drains.
     ServerShutdown,
+    /// The client showed no token that counts, or none in time.
+    Unauthorized,
     /// The client's token ran out.
     TokenExpired,
     /// The client's token was revoked.
@@ -62,7 +64,7 @@ const fn row(
 
 impl CloseReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientClose,
         Self::TransportClosed,
         Self::PingTimeout,
@@ -74,6 +76,7 @@ impl CloseReason {
         Self::ConnectTimeout,
         Self::ServerDisconnect,
         Self::ServerShutdown,
+        Self::Unauthorized,
         Self::TokenExpired,
         Self::TokenRevoked,
         Self::Superseded,
@@ -108,6 +111,8 @@ impl CloseReason {
                 row("server_disconnect", false, true, 1000, "the application disconnected it")
             }
             Self::ServerShutdown => row("server_shutdown", true, true, 1001, "the node is shutting down"),
+            // Of the range for applications: plain WebSocket clients tell it from all others.
+            Self::Unauthorized => row("unauthorized", false, true, 4401, "the client is not authenticated"),
             Self::TokenExpired => row("token_expired", true, true, 1008, "the token expired"),
             Self::TokenRevoked => row("token_revoked", false, true, 1008, "the token was revoked"),
             Self::Superseded => row("superseded", false, false, 1000, "the session was resumed elsewhere"),

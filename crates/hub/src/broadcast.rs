@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cluster::Envelope;
 use domain::call::View;
 
+use crate::plain::Plain;
 use crate::{Delivery, Frames};
 
 /// One copy of an emission, ready to be written to every receiver of a core.
@@ -19,6 +20,8 @@ pub struct Broadcast {
     pub order: Order,
     /// None for what is the node's own business.
     pub frames: Frames,
+    /// The same for plain WebSocket clients, where the application has any.
+    pub plain: Option<Plain>,
     /// The call whose room this is, as it is now.
     pub view: Option<Arc<View>>,
 }
@@ -43,8 +46,21 @@ impl Broadcast {
             id: envelope.id,
             order,
             frames: if silent { Frames::none() } else { Frames::prepare(envelope, None) },
+            plain: None,
             view,
         }
+    }
+
+    /// Keeps what plain WebSocket clients are told.
+    #[must_use]
+    pub fn with_plain(mut self, envelope: &Envelope<'_>) -> Self {
+        self.plain = (!envelope.event.is_empty()).then(|| Plain::of(envelope));
+        self
+    }
+
+    /// The frames for a receiver.
+    pub fn frames_for(&self, plain: bool) -> &Frames {
+        self.plain.as_ref().filter(|_| plain).map_or(&self.frames, Plain::frames)
     }
 
     pub fn delivery(&self) -> Delivery<'_> {

@@ -4,6 +4,7 @@
 
 mod broadcast;
 mod frames;
+pub mod plain;
 mod rooms;
 
 pub use broadcast::{Broadcast, Order};

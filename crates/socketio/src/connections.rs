@@ -71,6 +71,11 @@ struct PendingAck {
 pub struct AckId(u64);
 
 impl AckId {
+    /// The id of a front with frames of its own.
+    pub fn new(id: u64) -> Self {
+        Self(id)
+    }
+
     /// The number for [`crate::encode_ack_into`].
     pub fn into_u64(self) -> u64 {
         self.0
