@@ -31,6 +31,8 @@ pub enum Rejection {
     RevokedToken,
     #[error(transparent)]
     Call(#[from] crate::call::Refusal),
+    #[error(transparent)]
+    Chat(#[from] crate::chat::Refusal),
     /// The bus did not confirm in time. The command may be repeated.
     #[error("Service unavailable, try again")]
     Unavailable,
@@ -51,6 +53,7 @@ impl Rejection {
             Self::ExpiredToken => "expired_token",
             Self::RevokedToken => "revoked_token",
             Self::Call(refusal) => refusal.code(),
+            Self::Chat(refusal) => refusal.code(),
             Self::Unavailable => "unavailable",
         }
     }
