@@ -5,6 +5,7 @@ pub mod call;
 pub mod chat;
 pub mod ice;
 mod identity;
+pub mod notification;
 pub mod presence;
 mod rejection;
 mod rights;

@@ -21,6 +21,9 @@ pub enum Rejection {
     OverLimit { what: &'static str, limit: u64, setting: &'static str },
     #[error("Unknown event")]
     UnknownEvent,
+    /// The user has no such notification: never had, or read it long ago, or it was dropped.
+    #[error("Notification not found")]
+    UnknownNotification,
     /// A token of a live connection that proves nothing, or proves to be somebody else's.
     #[error("Authentication failed")]
     InvalidToken,
@@ -49,6 +52,7 @@ impl Rejection {
             Self::InvalidPayload { .. } => "invalid_payload",
             Self::OverLimit { .. } => "over_limit",
             Self::UnknownEvent => "unknown_event",
+            Self::UnknownNotification => "unknown_notification",
             Self::InvalidToken => "invalid_token",
             Self::ExpiredToken => "expired_token",
             Self::RevokedToken => "revoked_token",
