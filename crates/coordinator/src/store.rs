@@ -13,6 +13,7 @@ use domain::presence::DeviceRecord;
 use futures_util::future::try_join_all;
 use serde::de::DeserializeOwned;
 
+use crate::committer::Committer;
 use crate::plan::{Commit, Entry, Key, Known, Write};
 use crate::timers;
 
@@ -40,13 +41,21 @@ pub struct Store {
     app: String,
     calls: String,
     presence: String,
+    committer: Committer,
     /// One replica: every read sees every acked write.
     single: bool,
 }
 
 impl Store {
     pub fn new(bus: Bus, app: &str, single: bool) -> Self {
-        Self { bus, app: app.to_owned(), calls: calls_bucket(app), presence: presence_bucket(app), single }
+        Self {
+            committer: Committer::start(bus.clone()),
+            bus,
+            app: app.to_owned(),
+            calls: calls_bucket(app),
+            presence: presence_bucket(app),
+            single,
+        }
     }
 
     /// What a command begins with.
@@ -80,12 +89,10 @@ impl Store {
         let mut messages: Vec<Append> = commit.writes.iter().map(|write| self.message(write)).collect();
         let timer = commit.timer.as_ref();
         messages.extend(timer.map(|(call, at_ms)| timers::schedule(&self.app, call, *at_ms)));
-        let stored = if messages.len() == 1 {
-            self.bus.append(messages.remove(0), deadline).await
-        } else {
-            self.bus.append_batch(messages, deadline).await
-        };
-        match stored {
+        if messages.len() > 1 {
+            return self.committer.commit(messages, deadline).await;
+        }
+        match self.bus.append(messages.remove(0), deadline).await {
             Ok(_) => Ok(()),
             Err(AppendError::Conflict { .. }) => Err(NotStored::Conflict),
             Err(error) => {

@@ -1,5 +1,7 @@
 //! Replicas against a real nats-server: what a gateway asks, what is stored for clients, timers, device records, dead gateways.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::{Duration, Instant};
 
 use bus::child::{ChildOptions, NatsChild};
