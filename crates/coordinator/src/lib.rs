@@ -5,6 +5,7 @@
 //! nodes that died. Start at [`Coordinator::start`].
 
 mod clock;
+mod committer;
 mod coordinator;
 mod desk;
 mod followers;
