@@ -1,19 +1,23 @@
 //! Announcements: what a committed revision tells is stored among the application's recoverable events, once.
 //!
-//! One atomic batch: a guard under a subject that the revision alone names, with expected sequence 0, then one copy for each room. A
-//! conflict means that somebody has stored it; so the replica that committed, a follower and a repeated command may all try.
+//! Each copy goes under a subject that the revision alone names, with expected sequence 0. A conflict means that somebody has stored
+//! it; so the replica that committed, a follower and a repeated command may all try, and whoever comes after one that died in
+//! between stores the rest. One emission is stored before the next is sent, so their order is that of the revision.
+//!
+//! Not an atomic batch: on a stream of one replica the server stages each batch in a directory of its own, with five flushes to the
+//! disk, while the stream waits. Copies one by one cost a hundredth of that (docs/benchmarks.md).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bus::{Append, AppendError, Bus};
-use bytes::Bytes;
 use cluster::Envelope;
 use cluster::sid::ulid;
-use cluster::subject::{RoomSubjects, escape_token, slot_of};
+use cluster::subject::{RoomSubjects, slot_of};
 use dialects::Announcement;
 use domain::RoomId;
 use domain::call::call_room;
+use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 
 use crate::clock::unix_ms;
@@ -23,7 +27,7 @@ use crate::store::Unavailable;
 /// Revisions known to be stored; forgotten all at once, it saves work only.
 const REMEMBERED: usize = 50_000;
 
-/// Older revisions were told long ago, and their guard may have left the stream: only their own follower tells them still.
+/// Older revisions were told long ago, and their copies may have left the stream: only their own follower tells them still.
 const SURELY_TOLD_MS: u64 = 120_000;
 
 /// Stores announcements.
@@ -67,14 +71,19 @@ impl Teller {
     }
 
     async fn store(&self, app: &App, tell: &Tell, deadline: Instant) -> Result<(), Unavailable> {
-        let messages = messages(app, tell);
-        match self.bus.append_batch(messages, deadline).await {
-            Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, app = app.name, "an announcement was not stored yet");
-                Err(Unavailable)
+        for copies in emissions(app, tell) {
+            let stored = copies.into_iter().map(|copy| self.bus.append(copy, deadline));
+            for stored in join_all(stored).await {
+                match stored {
+                    Ok(_) | Err(AppendError::Conflict { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, app = app.name, "an announcement was not stored yet");
+                        return Err(Unavailable);
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     fn is_stored(&self, tell: &Tell) -> bool {
@@ -92,9 +101,9 @@ impl Teller {
     }
 }
 
-/// The guard; the call's view for the gateways, before the events that clients hear; the events.
-fn messages(app: &App, tell: &Tell) -> Vec<Append> {
-    let mut messages = vec![Append::expecting(guard(&app.name, tell), 0, Bytes::new())];
+/// The call's view for the gateways, before the events that clients hear; the events. Each is one copy for each of its rooms.
+fn emissions(app: &App, tell: &Tell) -> Vec<Vec<Append>> {
+    let mut emissions = Vec::new();
     if let (Of::Call(call), false) = (&tell.of, tell.told.view.is_empty()) {
         let view = Announcement {
             rooms: vec![call_room(call)],
@@ -102,25 +111,17 @@ fn messages(app: &App, tell: &Tell) -> Vec<Append> {
             args: dialects::Out::none(),
             except: Vec::new(),
         };
-        messages.extend(copies(app, &view, Some(&tell.told.view)));
+        emissions.push(copies(app, tell, 0, &view, Some(&tell.told.view)));
     }
-    messages.extend(tell.told.announcements.iter().flat_map(|news| copies(app, news, None)));
-    messages
+    let news = tell.told.announcements.iter().enumerate();
+    emissions.extend(news.map(|(at, news)| copies(app, tell, at + 1, news, None)));
+    emissions
 }
 
-/// `=g` begins no escaped id, so a guard is no room's event.
-fn guard(app: &str, tell: &Tell) -> String {
-    let (kind, id) = match &tell.of {
-        Of::Call(call) => ('c', call.as_str()),
-        Of::Presence(user) => ('p', user.as_str()),
-    };
-    format!("tl.{}.u.=g{kind}{}.{}.g", escape_token(app), escape_token(id), tell.told.rev)
-}
-
-/// One copy for each room, all of one emission.
-fn copies(app: &App, news: &Announcement, view: Option<&[u8]>) -> Vec<Append> {
-    let now_ms = unix_ms();
-    let (id, text) = ulid(now_ms, rand::random());
+/// Emission `number` of a revision: the same messages whoever makes them, and whenever.
+fn copies(app: &App, tell: &Tell, number: usize, news: &Announcement, view: Option<&[u8]>) -> Vec<Append> {
+    let at_ms = tell.told.at_ms;
+    let (id, text) = ulid(at_ms, name(tell, number));
     let mut envelope = Envelope {
         id,
         rooms: news.rooms.iter().map(RoomId::as_str).collect(),
@@ -131,11 +132,81 @@ fn copies(app: &App, news: &Announcement, view: Option<&[u8]>) -> Vec<Append> {
         attachments: news.args.attachments.iter().map(|bytes| &bytes[..]).collect(),
         except: news.except.iter().map(|id| &**id).collect(),
         view,
+        receipt: None,
     };
     let copy = |(at, room): (usize, &RoomId)| {
         envelope.at = u16::try_from(at).unwrap_or(u16::MAX);
-        let subject = RoomSubjects::new(&app.name, room.as_str()).event(slot_of(now_ms), &text);
+        let subject = RoomSubjects::new(&app.name, room.as_str()).event(slot_of(at_ms), &text);
         Append::unique(subject, envelope.encode())
     };
     news.rooms.iter().enumerate().map(copy).collect()
+}
+
+/// What stands for the random part of an id: a digest (FNV-1a) of what makes the emission the one it is.
+fn name(tell: &Tell, number: usize) -> u128 {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let (kind, id) = match &tell.of {
+        Of::Call(call) => ('c', call.as_str()),
+        Of::Presence(user) => ('p', user.as_str()),
+    };
+    let whole = format!("{kind}.{}.{number}.{id}", tell.told.rev);
+    whole.bytes().fold(BASIS, |digest, byte| (digest ^ u128::from(byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use dialects::{Dialect, Out, Realtime, Telehealth};
+    use domain::UserId;
+    use domain::call::CallId;
+    use domain::chat::ChatLimits;
+
+    use super::*;
+    use crate::plan::Told;
+
+    fn app() -> App {
+        let dialect = Telehealth::new("/", vec![], ChatLimits::default(), Realtime::default()).unwrap();
+        App { name: "a".into(), namespace: "/".into(), dialect: Dialect::Telehealth(dialect) }
+    }
+
+    fn tell(of: Of, rev: u64) -> Tell {
+        let room = |name: &str| RoomId::new(name).unwrap();
+        let told = |rooms: &[&str]| Announcement {
+            rooms: rooms.iter().map(|name| room(name)).collect(),
+            event: "call:ended".into(),
+            args: Out::none(),
+            except: Vec::new(),
+        };
+        let announcements = vec![told(&["x", "y"]), told(&["x"])];
+        Tell { of, told: Told { rev, at_ms: 1_700_000_000_000, view: b"v".as_slice().into(), announcements } }
+    }
+
+    fn subjects(tell: &Tell) -> Vec<Vec<String>> {
+        let subjects = |copies: Vec<Append>| copies.into_iter().map(|copy| copy.subject).collect();
+        emissions(&app(), tell).into_iter().map(subjects).collect()
+    }
+
+    #[test]
+    fn whoever_tells_a_revision_tells_it_in_the_same_messages() {
+        let tell = tell(Of::Call(CallId::new("C1").unwrap()), 3);
+        let (once, again) = (emissions(&app(), &tell), emissions(&app(), &tell));
+        assert_eq!(once.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 1]);
+        for (once, again) in once.iter().flatten().zip(again.iter().flatten()) {
+            assert_eq!((&once.subject, &once.payload), (&again.subject, &again.payload));
+            assert!(once.unique);
+        }
+    }
+
+    #[test]
+    fn nothing_else_has_its_subjects() {
+        let call = |id: &str| Of::Call(CallId::new(id).unwrap());
+        let user = |id: &str| Of::Presence(UserId::new(id).unwrap());
+        let of = [(call("C1"), 3), (call("C1"), 4), (call("C2"), 3), (user("C1"), 3)];
+        let all: Vec<String> =
+            of.into_iter().flat_map(|(of, rev)| subjects(&tell(of, rev))).flatten().collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert_eq!(all.len(), 4 * 3 + 3);
+    }
 }
