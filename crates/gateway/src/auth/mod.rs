@@ -4,6 +4,7 @@
 //! neither `none` nor a public key as an HMAC secret. Rights to rooms, expiry timers and error words are others' business.
 
 mod config;
+mod jwks;
 mod source;
 mod verifier;
 
@@ -14,6 +15,7 @@ mod tests;
 
 pub use config::{ClaimNames, PublicKeyConfig, TokenConfig};
 pub use jsonwebtoken::Algorithm;
+pub use jwks::Jwks;
 pub use source::{Source, SourceError, find_token};
 pub(crate) use verifier::secret_of;
 pub use verifier::{TokenError, Verifier};

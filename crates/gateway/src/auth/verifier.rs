@@ -1,6 +1,7 @@
 //! The keys of an application and the rules a token must meet (RFC 7515, 7519). The time is an argument.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,12 +12,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use telemetry::Secret;
 
-use super::{ClaimNames, PublicKeyConfig, TokenConfig};
+use super::{ClaimNames, Jwks, PublicKeyConfig, TokenConfig};
 use crate::config::ConfigError;
 
 /// Verifies the tokens of one application.
 pub struct Verifier {
     keys: Vec<Key>,
+    /// Further keys, which change.
+    jwks: Option<Arc<Jwks>>,
     algorithms: Vec<Algorithm>,
     issuer: Vec<String>,
     audience: Vec<String>,
@@ -26,10 +29,36 @@ pub struct Verifier {
 }
 
 /// A key and the configured algorithms it can serve: never those of another family.
-struct Key {
+#[derive(Debug)]
+pub(super) struct Key {
     kid: Option<String>,
     algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
+}
+
+impl Key {
+    /// `None`: it is not whole, or works with none of the algorithms.
+    pub(super) fn serving(
+        kid: Option<String>,
+        decoding: DecodingKey,
+        algorithms: &[Algorithm],
+    ) -> Option<Self> {
+        // The library slices an Ed25519 key to 32 bytes without looking.
+        let is_whole = decoding.family() != AlgorithmFamily::Ed
+            || decoding.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32);
+        if !is_whole {
+            return None;
+        }
+        // Only a verifier that can be built proves that the key fits: P-256 and P-384 keys are of one family.
+        let serves = |algorithm: &Algorithm| crypto::verify("", b"", &decoding, *algorithm).is_ok();
+        let algorithms: Vec<_> = algorithms.iter().copied().filter(serves).collect();
+        (!algorithms.is_empty()).then_some(Self { kid, algorithms, decoding })
+    }
+
+    fn fits(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
+        self.algorithms.contains(&algorithm)
+            && crypto::verify(signature, message.as_bytes(), &self.decoding, algorithm).unwrap_or(false)
+    }
 }
 
 /// Why a token is refused.
@@ -45,6 +74,9 @@ pub enum TokenError {
     Algorithm,
     #[error("the token's signature fits no configured key")]
     Signature,
+    /// A newer set of keys may have it.
+    #[error("the token names no known key, or was signed with another")]
+    UnknownKey,
     #[error("the token has expired")]
     Expired,
     #[error("the token is not valid yet")]
@@ -134,14 +166,19 @@ impl Verifier {
             }
         }
         check_rules(config, &mut errors);
+        let jwks = Jwks::build(config).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         if errors.is_empty() {
-            check_coverage(config, &keys, &mut errors);
+            check_coverage(config, &keys, jwks.is_some(), &mut errors);
         }
         if !errors.is_empty() {
             return Err(errors);
         }
         Ok(Self {
             keys,
+            jwks,
             algorithms: config.algorithms.clone(),
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
@@ -180,17 +217,34 @@ impl Verifier {
         if !self.algorithms.contains(&algorithm) {
             return Err(TokenError::Algorithm);
         }
-        let fits = |key: &&Key| {
-            key.algorithms.contains(&algorithm)
-                && crypto::verify(signature, message.as_bytes(), &key.decoding, algorithm).unwrap_or(false)
-        };
-        self.candidates(header.kid.as_deref()).find(fits).map(|_| ()).ok_or(TokenError::Signature)
+        let set = self.jwks.as_ref().and_then(|jwks| jwks.keys());
+        let keys: Vec<&Key> = self.keys.iter().chain(set.iter().flat_map(|set| set.iter())).collect();
+        let kid = header.kid.as_deref();
+        let is_named = kid.is_some_and(|kid| keys.iter().any(|key| key.kid.as_deref() == Some(kid)));
+        if candidates(&keys, kid, is_named).any(|key| key.fits(algorithm, message, signature)) {
+            return Ok(());
+        }
+        let may_come = self.jwks.is_some() && algorithm.family() != AlgorithmFamily::Hmac && !is_named;
+        Err(if may_come { TokenError::UnknownKey } else { TokenError::Signature })
     }
 
-    /// The key named by the token; keys without a name where none is so named; every key for a token without a name.
-    fn candidates<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        let named = kid.filter(|kid| self.keys.iter().any(|key| key.kid.as_deref() == Some(*kid)));
-        self.keys.iter().filter(move |key| kid.is_none() || key.kid.as_deref() == named)
+    /// The set of keys that changes, if there is one.
+    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
+        self.jwks.as_ref()
+    }
+
+    /// Like [`Verifier::verify`], after one more look at the set of keys where the token's key is unknown. A set that cannot be read
+    /// leaves it open whether the token is good.
+    pub async fn verify_with_newer_keys(&self, token: &str, now_unix_s: u64) -> Result<Identity, TokenError> {
+        let first = self.verify(token, now_unix_s);
+        let (Err(TokenError::UnknownKey), Some(jwks)) = (&first, &self.jwks) else { return first };
+        jwks.newer().await;
+        match self.verify(token, now_unix_s) {
+            Err(TokenError::UnknownKey) if jwks.is_doubtful() => {
+                Err(TokenError::Unavailable("the public keys could not be read"))
+            }
+            second => second,
+        }
     }
 
     fn check_times(&self, claims: &Map<String, Value>, now_unix_s: u64) -> Result<(), TokenError> {
@@ -238,6 +292,16 @@ impl std::fmt::Debug for Verifier {
             .field("keys", &self.keys.len())
             .finish()
     }
+}
+
+/// The key named by the token; keys without a name where none is so named; every key for a token without a name.
+fn candidates<'a>(
+    keys: &'a [&'a Key],
+    kid: Option<&'a str>,
+    is_named: bool,
+) -> impl Iterator<Item = &'a &'a Key> {
+    let named = kid.filter(|_| is_named);
+    keys.iter().filter(move |key| kid.is_none() || key.kid.as_deref() == named)
 }
 
 fn decode_json<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
@@ -328,20 +392,11 @@ fn public_key(config: &PublicKeyConfig, algorithms: &[Algorithm]) -> Result<Key,
         return Err((field, "this is a private key: give its public half".to_owned()));
     }
     let readers = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
-    let is_whole = |key: &DecodingKey| {
-        // The library slices an Ed25519 key to 32 bytes without looking.
-        key.family() != AlgorithmFamily::Ed || key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
-    };
-    let Some(decoding) = readers.iter().find_map(|read| read(pem.as_bytes()).ok()).filter(is_whole) else {
+    let Some(decoding) = readers.iter().find_map(|read| read(pem.as_bytes()).ok()) else {
         return Err((field, "no RSA, EC or Ed25519 public key in PEM form".to_owned()));
     };
-    // Only a verifier that can be built proves that the key fits: P-256 and P-384 keys are of one family.
-    let serves = |algorithm: &Algorithm| crypto::verify("", b"", &decoding, *algorithm).is_ok();
-    let algorithms: Vec<_> = algorithms.iter().copied().filter(serves).collect();
-    if algorithms.is_empty() {
-        return Err((field, "none of `algorithms` works with this kind of key".to_owned()));
-    }
-    Ok(Key { kid: config.kid.clone(), algorithms, decoding })
+    Key::serving(config.kid.clone(), decoding, algorithms)
+        .ok_or_else(|| (field, "none of `algorithms` works with this key".to_owned()))
 }
 
 fn check_rules(config: &TokenConfig, errors: &mut Vec<ConfigError>) {
@@ -358,19 +413,30 @@ fn check_rules(config: &TokenConfig, errors: &mut Vec<ConfigError>) {
     if config.max_token_bytes == 0 {
         refuse("max_token_bytes", "must be at least 1");
     }
+    for (key, value) in [
+        ("jwks_refresh_s", config.jwks_refresh_s),
+        ("jwks_pause_s", config.jwks_pause_s),
+        ("jwks_timeout_ms", config.jwks_timeout_ms),
+        ("jwks_max_bytes", config.jwks_max_bytes as u64),
+    ] {
+        if value == 0 {
+            refuse(key, "must be at least 1");
+        }
+    }
 }
 
 /// Every algorithm has a key and the secret has an algorithm.
-fn check_coverage(config: &TokenConfig, keys: &[Key], errors: &mut Vec<ConfigError>) {
+fn check_coverage(config: &TokenConfig, keys: &[Key], has_set: bool, errors: &mut Vec<ConfigError>) {
     for algorithm in &config.algorithms {
-        if keys.iter().any(|key| key.algorithms.contains(algorithm)) {
+        let by_set = has_set && algorithm.family() != AlgorithmFamily::Hmac;
+        if by_set || keys.iter().any(|key| key.algorithms.contains(algorithm)) {
             continue;
         }
         let message = match algorithm.family() {
             AlgorithmFamily::Hmac => {
                 format!("{algorithm:?} has no key: set secret, secret_file, secret_env or JWT_SECRET")
             }
-            _ => format!("{algorithm:?} has no key: add one to keys"),
+            _ => format!("{algorithm:?} has no key: add one to keys, or name a jwks_file or jwks_url"),
         };
         errors.push(ConfigError::new("algorithms", message));
     }
