@@ -20,6 +20,7 @@ const MAX_WAITING: usize = 4096;
 /// A request to be answered with [`Bus::reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    pub subject: String,
     pub payload: Bytes,
     /// Where the answer goes.
     pub reply: String,
@@ -118,5 +119,6 @@ impl Requests {
 /// `None`: nobody waits for an answer, so it is no request.
 fn request_of(message: Message) -> Option<Request> {
     let reply = std::str::from_utf8(message.reply.as_ref()?).ok()?.to_owned();
-    Some(Request { payload: message.payload, reply })
+    let subject = String::from_utf8_lossy(&message.subject).into_owned();
+    Some(Request { subject, payload: message.payload, reply })
 }

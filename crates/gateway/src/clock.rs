@@ -20,6 +20,11 @@ impl Clock {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The moment `at` for tokio's timers.
     pub fn instant(&self, at: Millis) -> tokio::time::Instant {
         (self.start + Duration::from_millis(at)).into()

@@ -195,6 +195,13 @@ impl<K: Copy> Hub<K> {
         self.rooms.contains_key(room)
     }
 
+    /// The keys of a room's members.
+    pub fn members(&self, room: &RoomKey) -> impl Iterator<Item = K> {
+        let room = self.rooms.get(room).map(|ix| &self.room_slab[*ix as usize]);
+        let members = room.into_iter().flat_map(|room| &room.members);
+        members.map(|socket| self.sockets[socket.0 as usize].key)
+    }
+
     pub fn socket(&self, id: &str) -> Option<SocketIx> {
         self.by_id.get(id).copied()
     }

@@ -30,6 +30,8 @@ pub enum Command {
     /// Make and look at the tokens clients log in with.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Tell an event to users, rooms, roles or everyone of a running cluster, through NATS.
+    Emit(EmitArguments),
     /// Print the configuration in effect, secrets redacted, and every mistake in it; status 2 if there are any.
     CheckConfig(ConfigArguments),
 }
@@ -72,6 +74,40 @@ pub struct DevArguments {
     /// Where the nats-server's store and the development key are kept.
     #[arg(long, value_name = "DIRECTORY", default_value = ".trunkline")]
     pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct EmitArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application; needed unless the configuration has only one.
+    #[arg(long)]
+    pub app: Option<String>,
+    /// The devices of this user; may be given several times, as the other audiences: one copy per socket.
+    #[arg(long, value_name = "ID")]
+    pub to_user: Vec<String>,
+    /// The members of this room.
+    #[arg(long, value_name = "ROOM")]
+    pub to_room: Vec<String>,
+    /// Everybody with this role.
+    #[arg(long, value_name = "ROLE")]
+    pub to_role: Vec<String>,
+    /// Everybody.
+    #[arg(long)]
+    pub everyone: bool,
+    /// Leave this socket out.
+    #[arg(long, value_name = "SOCKET")]
+    pub except: Vec<String>,
+    /// Straight through, stored nowhere.
+    #[arg(long)]
+    pub volatile: bool,
+    /// Repeats with the same key tell it once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// The event's name.
+    pub event: String,
+    /// Its arguments: JSON, or text if it is not.
+    pub data: Vec<String>,
 }
 
 #[derive(Debug, Args)]

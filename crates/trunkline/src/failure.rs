@@ -29,6 +29,8 @@ pub enum Failure {
     Gateway(#[from] gateway::StartError),
     #[error(transparent)]
     Coordinator(#[from] coordinator::StartError),
+    #[error("the call failed: {0}")]
+    Call(String),
     #[error(transparent)]
     Token(#[from] jsonwebtoken::errors::Error),
 }

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::node::Node;
 use crate::signals::Signals;
 
-/// Serves until SIGTERM or SIGINT, then drains. Prints `listening <application> <address>` for each listener and `ready`
-/// on standard output, for scripts; all else is log.
+/// Serves until SIGTERM or SIGINT, then drains. Prints `listening <application> <address>` for each listener, `api <address>` for
+/// each of the server API, and `ready` on standard output, for scripts; all else is log.
 pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
     let config = arguments.load_valid(Role::Gateway)?;
     telemetry::log::init(&config.log)?;
@@ -31,6 +31,9 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     };
     for (app, addr) in node.listeners() {
         println!("listening {app} {addr}");
+    }
+    for addr in node.api_addrs() {
+        println!("api {addr}");
     }
     if let Some(addr) = node.admin_addr() {
         tracing::info!(%addr, "metrics and health");

@@ -6,6 +6,7 @@ mod check_config;
 mod config;
 mod coordinator_command;
 mod dev;
+mod emit_command;
 mod failure;
 mod gateway_command;
 mod node;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Gateway(config) => gateway_command::run(&config),
         Command::Coordinator(config) => coordinator_command::run(&config),
         Command::Dev(dev) => dev::run(&dev),
+        Command::Emit(emit) => emit_command::run(&emit),
         Command::CheckConfig(config) => check_config::run(&config),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
         Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),

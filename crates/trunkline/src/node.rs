@@ -38,6 +38,11 @@ impl Node {
         &self.gateway.addrs
     }
 
+    /// Where back ends call.
+    pub fn api_addrs(&self) -> &[SocketAddr] {
+        &self.gateway.api_addrs
+    }
+
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::addr)
     }

@@ -14,7 +14,7 @@ mod tests;
 use std::net::SocketAddr;
 
 use gateway::auth::Verifier;
-use gateway::config::{AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
+use gateway::config::{ApiConfig, AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
 use serde::{Deserialize, Serialize};
 
 pub use nats::NatsConfig;
@@ -31,6 +31,7 @@ pub struct Config {
     pub node: NodeConfig,
     pub nats: NatsConfig,
     pub http: HttpConfig,
+    pub api: ApiConfig,
     pub coordinator: CoordinatorConfig,
     pub limits: Limits,
     pub app: Vec<AppConfig>,
@@ -58,6 +59,7 @@ impl Default for Config {
             node: NodeConfig::default(),
             nats: NatsConfig::default(),
             http: HttpConfig::default(),
+            api: ApiConfig::default(),
             coordinator: CoordinatorConfig::default(),
             limits: Limits::default(),
             app: Vec::new(),
@@ -72,6 +74,7 @@ impl Config {
             production: self.production,
             node: self.node.clone(),
             http: self.http.clone(),
+            api: self.api.clone(),
             limits: self.limits.clone(),
             app: self.app.clone(),
         }
@@ -84,6 +87,10 @@ impl Config {
             errors.push(ConfigError::new("log", error.to_string()));
         }
         self.nats.check(&mut errors);
+        for (index, key) in self.api.keys.iter().enumerate() {
+            let mistake = key.secret().err();
+            errors.extend(mistake.map(|e| ConfigError::new(format!("api.keys[{index}].{}", e.path), e.message)));
+        }
         for (index, app) in self.app.iter().enumerate() {
             let mistakes = app.token.as_ref().and_then(|token| Verifier::build(token).err());
             let inside = |error: ConfigError| {
@@ -157,5 +164,6 @@ pub fn load(inputs: &Inputs) -> Loaded {
 }
 
 fn concerns_tokens(error: &ConfigError) -> bool {
-    error.path.starts_with("app[") && error.path.split('.').nth(1) == Some("token")
+    let of_app = error.path.starts_with("app[") && error.path.split('.').nth(1) == Some("token");
+    of_app || error.path.starts_with("api.keys[")
 }

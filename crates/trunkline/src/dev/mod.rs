@@ -116,7 +116,7 @@ fn of_node(config: &Config, index: u16) -> Config {
             addr.set_port(addr.port().saturating_add(index));
         }
     };
-    config.http.listen.iter_mut().chain(&mut config.http.admin).for_each(moved);
+    config.http.listen.iter_mut().chain(&mut config.http.admin).chain(&mut config.api.listen).for_each(moved);
     config.app.iter_mut().flat_map(|app| &mut app.listen).for_each(moved);
     let name = config.node.name.as_deref().unwrap_or("dev");
     config.node.name = Some(format!("{name}-{}", index + 1));

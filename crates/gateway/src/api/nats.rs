@@ -1,0 +1,75 @@
+//! The same calls as NATS requests: subject `tl.api.<application>.<call>`, the body as over HTTP, an idempotency key in the body's
+//! `idempotencyKey`. Every node answers; NATS gives each request to one of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bus::{BusError, Request, Requests};
+use cluster::subject::escape_token;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::{Call, Caller, Fault, body_of, check_key};
+use crate::shard::{Control, ShardHandle, Shared};
+
+/// One node answers.
+const QUEUE: &str = "api";
+
+/// The first token after `tl.`; no application may have this name.
+pub const PREFIX: &str = "tl.api";
+
+/// Answers calls until the runtime ends.
+pub fn listen(shared: &Arc<Shared>, shards: &[ShardHandle]) -> Result<(), BusError> {
+    if !shared.api.config.nats {
+        return Ok(());
+    }
+    for app in shared.apps.iter() {
+        let subject = format!("{PREFIX}.{}.*", escape_token(app.name()));
+        let requests = shared.bus.serve(&subject, QUEUE)?;
+        tokio::spawn(answer_all(shared.clone(), shards.to_vec(), app.ix, requests));
+    }
+    Ok(())
+}
+
+async fn answer_all(shared: Arc<Shared>, shards: Vec<ShardHandle>, app: u16, mut requests: Requests) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let request = requests.next().await;
+        let shard = shards[NEXT.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
+        tokio::spawn(answer(shared.clone(), shard, app, request));
+    }
+}
+
+async fn answer(shared: Arc<Shared>, shard: ShardHandle, app: u16, request: Request) {
+    let answer = ask(&shared, &shard, app, &request).await;
+    if let Err(error) = shared.bus.reply(&request.reply, body_of(&answer)) {
+        tracing::warn!(%error, app = shared.app(app).name(), "[Publish API] an answer was not sent");
+    }
+}
+
+async fn ask(shared: &Shared, shard: &ShardHandle, app: u16, request: &Request) -> super::Answer {
+    #[derive(Deserialize)]
+    struct Keyed {
+        #[serde(rename = "idempotencyKey")]
+        key: Option<String>,
+    }
+    let limit = shared.api.config.max_body_bytes;
+    if request.payload.len() > limit {
+        return Err(Fault::new(413, "too_large", format!("a body may have {limit} bytes (api.max_body_bytes)")));
+    }
+    let verb = request.subject.rsplit('.').next().unwrap_or_default().to_owned();
+    // What is no object is refused where it is read.
+    let idempotency_key = serde_json::from_slice::<Keyed>(&request.payload).ok().and_then(|keyed| keyed.key);
+    idempotency_key.as_deref().map_or(Ok(()), check_key)?;
+    let _place = shared.api.begin()?;
+    let (done, answer) = oneshot::channel();
+    let body = request.payload.clone();
+    let call = Call { app, verb, body, caller: Caller::of_nats(), idempotency_key };
+    shard.control(Control::Api { call: Box::new(call), done });
+    let within = Duration::from_millis(shared.api.config.timeout_ms);
+    match tokio::time::timeout(within, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(Fault::unavailable()),
+    }
+}

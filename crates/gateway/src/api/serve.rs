@@ -1,0 +1,114 @@
+//! A call on a shard: read, allowed, carried out, answered.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use dialects::{BackendAction, BackendCall};
+use domain::Rejection;
+use serde_json::value::RawValue;
+
+use super::config::Scope;
+use super::once::Once;
+use super::plain::{self, Fields};
+use super::{Answer, Call, Fault, reads};
+use crate::app::App;
+use crate::clock::unix_ms;
+use crate::revocation;
+use crate::shard::{Shard, Stamp, carry_out};
+
+/// Answers one call. What it stores is stored before the answer.
+pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
+    let app = shard.shared.app(call.app);
+    let fields = plain::fields(&call.body)?;
+    if plain::is_read(&call.verb) {
+        call.caller.require(Scope::Read)?;
+        return reads::answer(&shard, call.app, &call.verb, &fields).await;
+    }
+    if let "revoke" | "restore" = call.verb.as_str() {
+        call.caller.require(Scope::Admin)?;
+        return revoke(&shard, app, &call, &fields).await;
+    }
+    let actions = plan(app, &call, &fields, unix_ms())?;
+    for action in &actions {
+        call.caller.require(scope_of(action))?;
+    }
+    let answer = match &call.idempotency_key {
+        None => execute(&shard, call.app, actions, Stamp::now()).await,
+        Some(key) => {
+            let config = &shard.shared.api.config;
+            let once = Once {
+                bus: &shard.shared.bus,
+                app,
+                timeout_ms: config.timeout_ms,
+                kept: Duration::from_secs(config.idempotency_s),
+            };
+            let work = async |stamp: Stamp| {
+                let actions = plan(app, &call, &fields, stamp.at_ms)?;
+                execute(&shard, call.app, actions, stamp).await
+            };
+            once.run(&call, key, work).await
+        }
+    };
+    let outcome = answer.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "ok");
+    tracing::info!(app = app.name(), call = call.verb, by = call.caller.name, outcome, "[Publish API] call");
+    answer
+}
+
+/// Puts tokens on the list of revoked ones, or takes them off. To repeat it changes nothing, so it needs no idempotency key.
+async fn revoke(shard: &Shard, app: &App, call: &Call, fields: &Fields<'_>) -> Answer {
+    if app.verifier.is_none() {
+        return Err(Fault::new(404, "unsupported", "this application asks for no tokens"));
+    }
+    let (whose, terms) = plain::revoked(fields)?;
+    let bus = &shard.shared.bus;
+    let stored = match call.verb.as_str() {
+        "revoke" => revocation::revoke(bus, app, &whose, &terms).await,
+        _ => revocation::restore(bus, app, &whose).await,
+    };
+    stored.map_err(|error| {
+        tracing::warn!(%error, app = app.name(), "[Publish API] a revocation was not stored");
+        Fault::unavailable()
+    })?;
+    tracing::info!(app = app.name(), call = call.verb, by = call.caller.name, "[Publish API] tokens");
+    Ok(plain::done().into())
+}
+
+/// What the call does; the dialect's judgement of it included.
+fn plan(app: &App, call: &Call, fields: &Fields<'_>, now_ms: u64) -> Result<Vec<BackendAction>, Fault> {
+    match call.verb.as_str() {
+        "emit" => plain::emit(&app.dialect, fields),
+        "members" => plain::members(fields),
+        name => {
+            let body: &RawValue = serde_json::from_slice(&call.body).expect("its fields were read");
+            let planned = app.dialect.backend(&BackendCall { name, body, now_ms });
+            planned.map_err(|rejection| match rejection {
+                Rejection::UnknownEvent => Fault::unknown_verb(name),
+                other => other.into(),
+            })
+        }
+    }
+}
+
+/// A key needs the scope of everything that a call does.
+fn scope_of(action: &BackendAction) -> Scope {
+    match action {
+        BackendAction::Emit(_) => Scope::Emit,
+        BackendAction::Post(_) => Scope::Post,
+        BackendAction::Notify(_) => Scope::Notify,
+        BackendAction::Record(_) | BackendAction::Fact(_) => Scope::Emit,
+        BackendAction::Move { .. } | BackendAction::Revoke(_) => Scope::Admin,
+    }
+}
+
+async fn execute(shard: &Rc<Shard>, app: u16, actions: Vec<BackendAction>, stamp: Stamp) -> Answer {
+    let mut result = plain::done();
+    for (index, action) in actions.into_iter().enumerate() {
+        let stamp = Stamp { random: stamp.random.wrapping_add(index as u128), ..stamp };
+        let said = carry_out(shard, app, action, stamp).await?;
+        if let Some((key, value)) = said {
+            let list = result.entry(key).or_insert_with(|| serde_json::Value::Array(Vec::new()));
+            list.as_array_mut().expect("made above").push(value);
+        }
+    }
+    Ok(result.into())
+}

@@ -1,0 +1,114 @@
+//! What a back end's call does, carried out on this thread: events told, messages stored and told.
+
+use std::rc::Rc;
+
+use dialects::{Audience, BackendAction, Command, Delivery, Join};
+use domain::{Rejection, UserId};
+use hub::RoomKey;
+use serde_json::Value;
+
+use super::{Shard, State};
+use super::commands::{self, Actor};
+use super::emit::{Stamp, Telling};
+use super::session::Entry;
+use crate::clock::unix_ms;
+use crate::members::{self, Move};
+use crate::revocation::{self, Revoked, Terms};
+
+/// Carries one action out; settles when what it stores is stored. Under the same stamp nothing is stored twice. Answers with what
+/// the caller is told besides, and under which name.
+pub async fn carry_out(
+    shard: &Rc<Shard>,
+    app: u16,
+    action: BackendAction,
+    stamp: Stamp,
+) -> Result<Option<(&'static str, Value)>, Rejection> {
+    let namespace = &shard.shared.app(app).config.namespace;
+    match action {
+        BackendAction::Emit(emission) => {
+            if emission.rooms.is_empty() {
+                return Ok(None);
+            }
+            let telling = Telling {
+                app,
+                namespace,
+                rooms: &emission.rooms,
+                event: &emission.event,
+                args: &emission.args,
+                except: emission.except.iter().map(|id| &**id).collect(),
+                receipt: None,
+            };
+            match emission.delivery {
+                Delivery::Ephemeral => telling.publish(shard)?,
+                Delivery::Recoverable => telling.store(shard, stamp).await?,
+            }
+            Ok(None)
+        }
+        BackendAction::Post(post) => {
+            let message = super::chat::append(shard, app, post.draft).await?;
+            let args = (post.args)(&message);
+            let said = serde_json::from_slice(&args.tail).unwrap_or_default();
+            let telling = Telling {
+                app,
+                namespace,
+                rooms: &post.rooms,
+                event: &post.event,
+                args: &args,
+                except: Vec::new(),
+                receipt: None,
+            };
+            telling.store_owed(shard, stamp).await?;
+            Ok(Some(("posted", said)))
+        }
+        BackendAction::Move { user, join, leave } => {
+            let name = shard.shared.app(app).name().to_owned();
+            let order = Move { app: name, user, join, leave };
+            let moved = members::everywhere(&shard.shared, &order).await?;
+            Ok(Some(("moved", moved.into())))
+        }
+        BackendAction::Revoke(user) => {
+            let terms = Terms { issued_until_s: Some(unix_ms() / 1000), until_s: None };
+            let bus = &shard.shared.bus;
+            let stored = revocation::revoke(bus, shard.shared.app(app), &Revoked::User(user), &terms).await;
+            stored.map_err(|_| Rejection::Unavailable)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Moves a user's sockets on this thread; returns how many there are.
+pub async fn move_user(shard: &Rc<Shard>, app: u16, order: &Move) -> Result<usize, Rejection> {
+    let actors = shard.turn(|state, shard| state.actors_of(shard, app, &order.user));
+    for actor in &actors {
+        let join = |room: &domain::RoomId| Join { room: room.clone(), note: None, participant: None };
+        let commands = [
+            (!order.join.is_empty()).then(|| Command::Join(order.join.iter().map(join).collect())),
+            (!order.leave.is_empty()).then(|| Command::Leave(order.leave.clone())),
+        ];
+        for command in commands.into_iter().flatten() {
+            let moved = commands::execute(shard, actor, command).await;
+            let is_here = shard.turn(|state, _| state.socket_ix(actor).is_some());
+            moved.map(drop).or_else(|rejection| if is_here { Err(rejection) } else { Ok(()) })?;
+        }
+    }
+    Ok(actors.len())
+}
+
+impl State {
+    /// The user's sockets, found in the room of all devices of the user.
+    fn actors_of(&mut self, shard: &Shard, app: u16, user: &UserId) -> Vec<Actor> {
+        let Some(room) = shard.shared.app(app).dialect.room_of(&Audience::User(user.clone())) else {
+            return Vec::new();
+        };
+        let targets: Vec<_> = self.hub.members(&RoomKey::new(app, room.as_str())).collect();
+        let actor = |target: super::session::Target| match self.sessions.get_mut(target.session)? {
+            Entry::Live(session) => {
+                let socket = session.sockets.iter().find(|socket| socket.serial == target.serial)?;
+                socket.identity.as_ref().filter(|identity| identity.user == *user)?;
+                Some(Actor::of(session, socket))
+            }
+            Entry::Arriving(_) | Entry::Out => None,
+        };
+        targets.into_iter().filter_map(actor).collect()
+    }
+}
