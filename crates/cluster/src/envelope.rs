@@ -62,6 +62,31 @@ pub struct Envelope<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub view: Option<&'a [u8]>,
+    /// Set where the sender of a stored message waits to hear that somebody has it: for the node of who receives it.
+    #[serde(rename = "m", default, borrow, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt<'a>>,
+}
+
+/// Which message this is, and what its sender is told once it was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt<'a> {
+    /// The conversation it is stored in, and its position there.
+    #[serde(rename = "r")]
+    pub room: &'a str,
+    #[serde(rename = "n")]
+    pub n: u64,
+    #[serde(rename = "s")]
+    pub sender: &'a str,
+    /// The one whose having it counts; `None`: anybody but the sender.
+    #[serde(rename = "f", default)]
+    pub recipient: Option<&'a str>,
+    /// The room where it is told, and the event.
+    #[serde(rename = "o")]
+    pub to: &'a str,
+    #[serde(rename = "e")]
+    pub event: &'a str,
+    #[serde(rename = "t", serialize_with = "byte_string::one")]
+    pub tail: &'a [u8],
 }
 
 /// Why bytes are no envelope.
@@ -161,6 +186,15 @@ mod tests {
             attachments: vec![b"\x00\xff"],
             except: vec!["s1"],
             view: Some(b"v"),
+            receipt: Some(Receipt {
+                room: "chat:1:2",
+                n: 7,
+                sender: "1",
+                recipient: Some("2"),
+                to: "notifications:1",
+                event: "message:status",
+                tail: b"",
+            }),
         }
     }
 

@@ -9,4 +9,4 @@ pub mod node_message;
 pub mod sid;
 pub mod subject;
 
-pub use envelope::Envelope;
+pub use envelope::{Envelope, Receipt};

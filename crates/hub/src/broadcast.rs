@@ -6,7 +6,7 @@ use cluster::Envelope;
 use domain::call::View;
 
 use crate::plain::Plain;
-use crate::{Delivery, Frames};
+use crate::{Delivery, Frames, Receipt};
 
 /// One copy of an emission, ready to be written to every receiver of a core.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Broadcast {
     pub plain: Option<Plain>,
     /// The call whose room this is, as it is now.
     pub view: Option<Arc<View>>,
+    /// Who sent this stored message waits to hear that somebody has it.
+    pub receipt: Option<Arc<Receipt>>,
 }
 
 /// Which class an event is of, and where it stands.
@@ -48,6 +50,7 @@ impl Broadcast {
             frames: if silent { Frames::none() } else { Frames::prepare(envelope, None) },
             plain: None,
             view,
+            receipt: envelope.receipt.as_ref().and_then(Receipt::of).map(Arc::new),
         }
     }
 
@@ -106,6 +109,7 @@ mod tests {
             attachments: vec![],
             except: vec![],
             view: None,
+            receipt: None,
         };
         let broadcast = Broadcast::new(0, &envelope, Order::Recoverable(1), Some(Arc::new(view.clone())));
         assert!(broadcast.frames.is_empty() && broadcast.size() > 0);

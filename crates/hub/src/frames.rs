@@ -121,6 +121,7 @@ mod tests {
             attachments: vec![],
             except: vec![],
             view: None,
+            receipt: None,
         }
     }
 

@@ -5,8 +5,10 @@
 mod broadcast;
 mod frames;
 pub mod plain;
+mod receipt;
 mod rooms;
 
 pub use broadcast::{Broadcast, Order};
 pub use frames::{Frames, ws_frame_into};
+pub use receipt::Receipt;
 pub use rooms::{Delivery, Hub, JoinOutcome, RoomKey, SocketIx};

@@ -138,6 +138,7 @@ mod tests {
             attachments: vec![b"%PDF"],
             except: vec![],
             view: None,
+            receipt: None,
         };
         let plain = Plain::of(&envelope);
         let frames = plain.frames();

@@ -1,20 +1,25 @@
-//! `messenger`: calls, conferences, video and screen sharing. Chats, typing, the online status and what a back end sends are not
-//! here yet: their events are answered as unknown ones.
+//! `messenger`: chats, calls, conferences, video and screen sharing, the online status.
 //!
 //! Start at [`handler`] for what clients say and at `announce` for what they are told when a call changes.
 
 mod announce;
 mod asked;
 mod calls;
+mod chat;
+mod chat_message;
+mod chat_read;
 mod media;
+mod online;
 mod payload;
 mod screen;
 mod wire;
 
 use std::sync::Arc;
 
+use domain::presence::Presence;
 use domain::call::{Act, Call, CallId, Event, Leg};
-use domain::{Identity, Rejection, Rights, RightsError, Rule, UserId};
+use domain::chat::ChatSettings;
+use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, Rule, UserId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,6 +34,10 @@ use payload::{Payload, invalid};
 pub struct Messenger {
     namespace: Box<str>,
     rights: Rights,
+    /// Who administers chats.
+    administrators: Rights,
+    limits: ChatLimits,
+    chat: ChatSettings,
     realtime: Arc<Realtime>,
 }
 
@@ -41,7 +50,21 @@ impl Messenger {
     pub fn new(namespace: &str, rules: Vec<Rule>, mut realtime: Realtime) -> Result<Self, Vec<RightsError>> {
         let rules = if rules.is_empty() { Self::default_rules() } else { rules };
         realtime.calls.ring_ms.get_or_insert(Self::RING_MS);
-        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, realtime: Arc::new(realtime) })
+        realtime.presence.rooms_told = online::rooms_told(&realtime.presence);
+        Ok(Self {
+            namespace: namespace.into(),
+            rights: Rights::new(rules)?,
+            administrators: Rights::new(chat::administrators())?,
+            limits: ChatLimits::default(),
+            chat: ChatSettings::default(),
+            realtime: Arc::new(realtime),
+        })
+    }
+
+    /// With limits and settings of the chat other than the defaults.
+    #[must_use]
+    pub fn with_chat(self, limits: ChatLimits, chat: ChatSettings) -> Self {
+        Self { limits, chat, ..self }
     }
 
     /// Chats by the claim `chats`; everybody may call anybody.
@@ -64,6 +87,10 @@ impl Messenger {
         &self.realtime
     }
 
+    pub(crate) fn chat_limits(&self) -> ChatLimits {
+        self.limits
+    }
+
     pub(crate) fn call_changed(&self, call: &Call, events: &[Event], now_ms: u64) -> Vec<Announcement> {
         announce::of(&self.realtime, call, events, now_ms)
     }
@@ -77,21 +104,27 @@ impl Messenger {
         Refusal { message: message.into(), data: Some(json!({ "code": failure.code() })) }
     }
 
-    /// Joins the user's own room first and reads the user's calls then: a call that begins in between is told twice rather than
+    /// Joins the user's own room and the chats of its token first, and reads the user's calls then: a call that begins in between is told twice rather than
     /// never.
     pub(crate) fn connecting(&self, socket: &Socket<'_>) -> Actions {
         let Some(identity) = socket.identity else {
             return vec![Action::Refuse(self.refuse_token(TokenFailure::Missing))];
         };
-        let join = Join { room: wire::user_room(&identity.user), note: None, participant: None };
+        let own = Join { room: wire::user_room(&identity.user), note: None, participant: None };
+        let chats = chat::of_token(self, identity).map(|room| Join { room, note: None, participant: None });
         vec![Action::Run(
-            Command::Join(vec![join]),
+            Command::Join([own].into_iter().chain(chats).collect()),
             Box::new(|_, outcome| match outcome {
                 Ok(_) => vec![Action::Accept, Action::Run(Command::OwnCalls, Box::new(tell_own_calls))],
                 // The edge closes the transport for this one: a CONNECT_ERROR would stop the client for good.
                 Err(_) => Actions::new(),
             }),
         )]
+    }
+
+    /// Those who share a chat with the user, and who asked, hear that it is there or gone.
+    pub(crate) fn presence_changed(&self, presence: &Presence) -> Vec<Announcement> {
+        online::changed(presence)
     }
 
     pub(crate) fn event(&self, socket: &Socket<'_>, inbound: &Inbound<'_>) -> Actions {
@@ -119,6 +152,16 @@ type Handler = fn(&Ask<'_>) -> Result<Actions, Rejection>;
 fn handler(event: &str) -> Option<Handler> {
     Some(match event {
         "user:authenticate" => authenticate,
+        "user:status" => online::status,
+        "chat:join" => chat::join,
+        "chat:leave" => chat::leave,
+        "message:send" => chat_message::send,
+        "message:edit" => chat_message::edit,
+        "message:delete" => chat_message::delete,
+        "message:read" => chat_read::read,
+        "message:history" => chat_read::history,
+        "message:unread" => chat_read::unread,
+        "typing:start" | "typing:stop" => chat::typing,
         "call:initiate" => calls::initiate,
         "call:response" => calls::response,
         "call:end" => calls::end,
@@ -142,6 +185,8 @@ fn handler(event: &str) -> Option<Handler> {
         _ => return None,
     })
 }
+
+pub use chat::is_chat;
 
 /// One event of a client, with all that its handler may look at.
 struct Ask<'a> {

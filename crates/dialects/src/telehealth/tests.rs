@@ -1,6 +1,5 @@
 //! What goes in, what comes out: transcripts of single events.
 
-use domain::chat::Message;
 use domain::{ChatLimits, Identity, RoomId, UserId};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -135,17 +134,8 @@ fn a_message_is_stored_delivered_and_then_acked() {
     };
     let (emission, draft) = (&post, post.draft.clone());
     assert_eq!(draft.room.as_str(), "visit:1");
-    let message = Message {
-        room: draft.room,
-        n: 4,
-        sender: draft.sender,
-        sender_id: draft.sender_id,
-        text: draft.text,
-        attachments: vec![],
-        metadata: draft.metadata,
-        addressing: draft.addressing,
-        at_ms: 0,
-    };
+    let limits = ChatLimits::default();
+    let message = domain::chat::decide(&domain::chat::Head { last: 3 }, &draft, &limits, 0).unwrap();
     let identity = ann();
     let rooms: Vec<&str> = emission.rooms.iter().map(RoomId::as_str).collect();
     assert_eq!(rooms, ["visit:1", ".visit-members:1", "notifications:9", "notifications:7"]);

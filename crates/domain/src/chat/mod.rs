@@ -7,6 +7,7 @@
 mod amend;
 mod mark;
 mod page;
+mod settings;
 mod typing;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::{Rejection, RoomId, UserId};
 pub use amend::{Amendment, Editor, amend};
 pub use mark::{Mark, Marks, Standing, may_read, unread};
 pub use page::{Page, Positions};
+pub use settings::ChatSettings;
 pub use typing::{Shown, Typing, TypingTimes};
 
 /// Limits of a message. Bytes of UTF-8, entries.

@@ -90,6 +90,7 @@ impl World {
                 attachments: Vec::new(),
                 except: Vec::new(),
                 view: None,
+                receipt: None,
             };
             let subject =
                 RoomSubjects::new("t", room).event(slot_of(unix_ms()), &format!("{:08}", self.stored));

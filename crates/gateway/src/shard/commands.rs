@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::moving::MoveOwnerInput;
-use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant, Post};
+use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant};
 use domain::{Identity, Rejection, RoomId};
 use futures_util::future::join_all;
 use hub::{JoinOutcome, RoomKey, SocketIx};
@@ -17,11 +17,11 @@ use super::emit::{Stamp, Telling};
 use super::moving::SocketRooms;
 use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
-use super::{Shard, State, calls, watch};
+use super::{Shard, State, admission, audience, calls, chat, feeds, identify, watch};
 use crate::app::App;
-use crate::clock::unix_ms;
 use crate::node::Unavailable;
 use crate::roster::Change;
+use crate::{facts, notifications};
 
 /// The node that a socket moved to lists it first; between two entries everybody sees one.
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -31,6 +31,10 @@ const OVERLAP: Duration = Duration::from_secs(2);
 pub enum Task {
     /// The session waits for its outcome.
     Command { actor: Actor, command: Command, waiting: Waiting },
+    /// A CONNECT whose token takes a while.
+    Knock(admission::Knock),
+    /// Senders are told what has been delivered.
+    Receipts,
     /// What a socket that is gone leaves behind.
     Farewell { actor: Actor, command: Command },
     /// A room's list of participants changed.
@@ -59,6 +63,11 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// As who posts.
+    pub(super) fn origin(&self) -> chat::Origin<'_> {
+        chat::Origin { app: self.app, namespace: &self.namespace, socket: Some(&self.socket) }
+    }
+
     pub fn of(session: &Session, socket: &Socket) -> Self {
         Self {
             app: session.app,
@@ -79,11 +88,13 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
             let outcome = execute(&shard, &actor, command).await;
             shard.turn(|state, shard| state.settle_command(shard, waiting, outcome));
         }
+        Task::Knock(knock) => admission::answer(shard, knock).await,
         Task::Farewell { actor, command } => {
             if let Err(rejection) = execute(&shard, &actor, command).await {
                 tracing::debug!(%rejection, "a socket's farewell was not published");
             }
         }
+        Task::Receipts => chat::tell(shard).await,
         Task::Roster { app, change } => write_roster(&shard, app, change).await,
         Task::Subscribe { app, rooms, mv, seq } => {
             let held = interest(&shard, rooms.clone()).await;
@@ -114,7 +125,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
     }
 }
 
-async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<Outcome, Rejection> {
+pub(super) async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<Outcome, Rejection> {
     match command {
         Command::Join(joins) => join(shard, actor, joins).await,
         Command::Leave(rooms) => Ok(leave(shard, actor, &rooms).await),
@@ -122,13 +133,34 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
             Delivery::Ephemeral => publish(shard, actor, &emission),
             Delivery::Recoverable => store(shard, actor, &emission).await,
         },
-        Command::Post(post) => post_message(shard, actor, *post).await,
+        Command::Post(post) => {
+            shard.turn(|state, shard| state.has_written(shard, actor, post.draft.room.as_str()));
+            chat::post(shard, actor.origin(), *post).await.map(|message| Outcome::Posted(Box::new(message)))
+        }
+        Command::Amend(change) => {
+            chat::amend(shard, actor.origin(), *change).await.map(|message| Outcome::Amended(Box::new(message)))
+        }
+        Command::MarkRead(read) => chat::mark_read(shard, actor.origin(), *read).await,
+        Command::History { room, page, receipt } => chat::history(shard, actor, room, page, receipt).await,
+        Command::Unread(rooms) => chat::unread(shard, actor, rooms).await,
+        Command::Typing(signal) => shard.turn(|state, shard| state.hear_typing(shard, actor, *signal)),
         Command::Wait(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(Outcome::Waited)
         }
-        Command::Authorize { .. } => Ok(Outcome::Authorized(false)),
-        Command::Verify { token } => verify(shard, actor, &token.0),
+        Command::Feed { feed, span } => feeds::read(shard, actor, feed, span).await,
+        Command::Notifications(act) => {
+            let outcome = notifications::asked(shard, actor.app, actor.identity.as_deref(), act).await;
+            outcome.map(Outcome::Notifications)
+        }
+        Command::Identify(identity) => identify::identify(shard, actor, *identity),
+        Command::Recall { key } => {
+            facts::recall(&shard.shared.bus, shard.shared.app(actor.app), &key).await.map(Outcome::Recalled)
+        }
+        Command::Authorize { right } => admission::authorize(shard, actor, &right).await,
+        Command::Verify { token } => {
+            audience::after_token(shard, actor, admission::verify(shard, actor, &token.0).await).await
+        }
         Command::Call { call, act } => calls::call(shard, actor, call, act).await,
         Command::OwnCalls => calls::own_calls(shard, actor).await,
         Command::Choose(change) => calls::choose(shard, actor, change).await,
@@ -137,32 +169,13 @@ async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<O
     }
 }
 
-/// A live connection shows a new token: only one of the same user is taken.
-fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Outcome, Rejection> {
-    let verifier = shard.shared.app(actor.app).verifier.as_ref().ok_or(Rejection::InvalidToken)?;
-    let identity = verifier.verify(token, unix_ms() / 1000).map_err(|error| {
-        tracing::info!(app = shard.shared.app(actor.app).name(), %error, "a further token was refused");
-        error.rejection()
-    })?;
-    shard.turn(|state, shard| {
-        let Some(Entry::Live(session)) = state.sessions.get_mut(actor.session) else {
-            return Err(Rejection::Unavailable);
-        };
-        let socket = session.socket_by_serial(actor.serial).ok_or(Rejection::Unavailable)?;
-        if socket.identity.as_ref().is_none_or(|before| before.user != identity.user) {
-            return Err(Rejection::InvalidToken);
-        }
-        socket.expires = super::connect::expiry(shard, actor.app, Some(&identity));
-        socket.identity = Some(Arc::new(identity.clone()));
-        Ok(Outcome::Verified(Box::new(identity)))
-    })
-}
-
 /// Members first, then interest: nothing that is published from here on can pass the socket by.
 async fn join(shard: &Rc<Shard>, actor: &Actor, joins: Vec<Join>) -> Result<Outcome, Rejection> {
     let started = Instant::now();
     let app = shard.shared.app(actor.app);
-    let keys: Vec<RoomKey> = joins.iter().map(|join| RoomKey::new(actor.app, join.room.as_str())).collect();
+    let asked = joins.iter().map(|join| RoomKey::new(actor.app, join.room.as_str()));
+    let keys: Vec<RoomKey> =
+        asked.chain(shard.turn(|state, _| state.audiences_to_enter(actor))).collect();
     let added = shard.turn(|state, _| state.add_members(app, actor, &keys))?;
     let joined = settle_join(shard, actor, &joins, &keys).await;
     match joined {
@@ -273,6 +286,7 @@ async fn write_roster(shard: &Rc<Shard>, app: u16, change: Change) {
 async fn leave(shard: &Rc<Shard>, actor: &Actor, rooms: &[RoomId]) -> Outcome {
     let keys: Vec<RoomKey> = rooms.iter().map(|room| RoomKey::new(actor.app, room.as_str())).collect();
     shard.turn(|state, shard| {
+        keys.iter().for_each(|key| state.typing_left(shard, actor, &key.room));
         state.remove_members(shard, actor, &keys);
         state.forget_memberships(actor, &keys);
     });
@@ -289,7 +303,8 @@ impl State {
             return Err(Rejection::Unavailable);
         }
         let limit = app.limits.rooms_per_socket;
-        let new = keys.iter().filter(|key| !self.hub.contains(actor.ix, key)).count();
+        let asked = keys.iter().filter(|key| !watch::is_internal(&key.room));
+        let new = asked.filter(|key| !self.hub.contains(actor.ix, key)).count();
         let own = self.hub.rooms_of(actor.ix).filter(|key| !watch::is_internal(&key.room)).count();
         if own + new > limit {
             return Err(Rejection::OverLimit {
@@ -368,14 +383,4 @@ pub fn publish(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outc
 /// Publishes a recoverable event: settles once every copy is stored.
 async fn store(shard: &Shard, actor: &Actor, emission: &Emission) -> Result<Outcome, Rejection> {
     Telling::of(actor, emission).store(shard, Stamp::now()).await.map(|()| Outcome::Emitted)
-}
-
-/// Stores a message, then tells it. What is stored is told, also when its sender is gone.
-async fn post_message(shard: &Rc<Shard>, actor: &Actor, post: Post) -> Result<Outcome, Rejection> {
-    let Post { draft, rooms, event, args, except_self } = post;
-    let message = super::chat::append(shard, actor.app, draft).await?;
-    let args = args(&message);
-    let emission = Emission { rooms, event, args, delivery: Delivery::Recoverable, except_self };
-    Telling::of(actor, &emission).store_owed(shard, Stamp::now()).await?;
-    Ok(Outcome::Posted(Box::new(message)))
 }

@@ -7,6 +7,7 @@ use engineio::{CloseReason, Input};
 use hub::{Broadcast, Order};
 
 use super::session::{Entry, Moving, SessionKey};
+use super::unauthenticated::Muted;
 use super::{Shard, State};
 use crate::link::{self, Pushed};
 use crate::node::Fed;
@@ -29,6 +30,9 @@ impl State {
         if !broadcast.frames.is_empty() {
             self.deliver_frames(shard, broadcast);
         }
+        if let Some(receipt) = &broadcast.receipt {
+            self.note_receipt(broadcast, receipt);
+        }
         if let Some(view) = &broadcast.view {
             self.deliver_view(shard, broadcast, view);
         }
@@ -39,7 +43,7 @@ impl State {
         let engine_config = &shard.shared.app(broadcast.app).engine;
         let ephemeral = broadcast.order == Order::Ephemeral;
         let of_call = is_call_room(broadcast.room());
-        let (ws, size, now) = (broadcast.frames.ws(), broadcast.size(), shard.now());
+        let (size, now) = (broadcast.size(), shard.now());
         let mut slow: Vec<SessionKey> = Vec::new();
         let mut dropped = 0;
         let Self { hub, sessions, dirty, touched, .. } = self;
@@ -62,6 +66,13 @@ impl State {
                     }
                     return;
                 }
+                if session.has_grace {
+                    match session.mute(target.serial, broadcast, limit) {
+                        Muted::No => {}
+                        Muted::Waits => return,
+                        Muted::TooMuch => return slow.push(target.session),
+                    }
+                }
                 let direct =
                     session.engine.direct().and_then(|ws| session.link(ws)).filter(|link| !link.base64);
                 let mut queued =
@@ -81,7 +92,7 @@ impl State {
                 match direct {
                     Some(_) if queued + size > limit => slow.push(target.session),
                     Some(link) => {
-                        if link.push(ws.clone()) == Pushed::List {
+                        if link.push(broadcast.frames_for(link.plain).ws().clone()) == Pushed::List {
                             dirty.push(link.clone());
                         }
                     }
@@ -89,7 +100,7 @@ impl State {
                         if session.paused || !session.held_answers.is_empty() {
                             session.engine.excuse(engine_config, now);
                         }
-                        for frame in broadcast.frames.packets() {
+                        for frame in broadcast.frames_for(session.plain.is_some()).packets() {
                             session.engine.handle(engine_config, now, Input::Send(frame.clone()));
                         }
                         touched.push(target.session);

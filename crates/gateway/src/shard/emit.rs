@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bus::{Append, AppendError};
 use bytes::Bytes;
-use cluster::Envelope;
+use cluster::{Envelope, Receipt};
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
 use dialects::{Emission, Out};
@@ -29,6 +29,8 @@ pub struct Telling<'a> {
     pub args: &'a Out,
     /// Ids of sockets that are left out.
     pub except: Vec<&'a str>,
+    /// Set where the sender of a stored message waits to hear that somebody has it.
+    pub receipt: Option<Receipt<'a>>,
 }
 
 /// What makes an event one of a kind: who stores an event again under its stamp finds it stored.
@@ -55,6 +57,7 @@ impl<'a> Telling<'a> {
             event: &emission.event,
             args: &emission.args,
             except: if emission.except_self { vec![&*actor.socket] } else { Vec::new() },
+            receipt: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl<'a> Telling<'a> {
             attachments: self.args.attachments.iter().map(|bytes| &bytes[..]).collect(),
             except: self.except.clone(),
             view: None,
+            receipt: self.receipt,
         };
         self.rooms.iter().enumerate().map(move |(at, room)| {
             envelope.at = u16::try_from(at).unwrap_or(u16::MAX);
@@ -140,9 +144,15 @@ impl Copies {
     async fn store(self, shard: &Shard, deadline: Instant) -> Result<(), AppendError> {
         let started = Instant::now();
         let Self { rooms, mut messages } = self;
-        let last = match messages.len() {
-            1 => shard.shared.bus.append(messages.remove(0), deadline).await?,
-            _ => shard.shared.bus.append_batch(messages, deadline).await?,
+        let stored = match messages.len() {
+            1 => shard.shared.bus.append(messages.remove(0), deadline).await,
+            _ => shard.shared.bus.append_batch(messages, deadline).await,
+        };
+        let last = match stored {
+            Ok(last) => last,
+            // Under this stamp it was told before.
+            Err(AppendError::Conflict { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         };
         shard.shared.metrics.store_seconds.observe(started.elapsed().as_secs_f64());
         // A batch's copies have consecutive sequences, in the order of the rooms.

@@ -62,19 +62,22 @@ impl Timers {
 fn upper_timeout(session: &Session) -> Option<Millis> {
     let io = session.io.as_ref().and_then(socketio::Connections::next_timeout);
     let tokens = session.sockets.iter().filter_map(|socket| socket.expires);
-    io.into_iter().chain(tokens).min()
+    let graces = session.sockets.iter().filter_map(|socket| socket.grace.as_ref());
+    let plain = session.plain.as_ref().and_then(|front| front.deadline());
+    io.into_iter().chain(tokens).chain(plain).chain(graces.map(|grace| grace.until())).min()
 }
 
 impl State {
     /// When there is something to do next.
     pub(super) fn next_timeout(&self) -> Option<Millis> {
         let idle_pass = self.timers.idle_pass.map(|(due, _)| due);
-        self.timers.next().into_iter().chain(self.devices.next_timeout()).chain(idle_pass).min()
+        self.timers.next().into_iter().chain(self.devices.next_timeout()).chain(self.typists.next_timeout()).chain(idle_pass).min()
     }
 
     pub(super) fn on_timers(&mut self, shard: &Shard) {
         let now = shard.now();
         self.on_presence_timers(now);
+        self.on_typing_timers(shard, now);
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { continue };
             if session.scheduled == at {

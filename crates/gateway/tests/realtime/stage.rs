@@ -119,6 +119,7 @@ fn envelope<'a>(rooms: &[&'a str], at: usize, event: &'a str, view: Option<&'a [
         attachments: Vec::new(),
         except: Vec::new(),
         view,
+        receipt: None,
     }
 }
 

@@ -1,6 +1,16 @@
 //! Conversations as they are stored: one message per position, positions dense. Each room has one writer per thread at a time,
 //! which stores all that waits in one atomic batch; writers of other threads and nodes compete for positions by
 //! compare-and-set, and who loses tries the next.
+//!
+//! Start at [`append`]. What a message claims besides its position is in `claims`; `post` tells of messages, `read` reads them, `marks`
+//! and `receipts` are who has what, `typing` who is about to write.
+
+mod claims;
+mod marks;
+mod post;
+mod read;
+mod receipts;
+mod typing;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,8 +24,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::Shard;
+use super::emit::append_rejection;
 use crate::app::App;
 use crate::clock::unix_ms;
+use claims::{Claim, Evidence, Slots};
+
+pub use marks::mark_read;
+pub use post::{Origin, amend, post};
+pub use read::{history, unread};
+pub use receipts::{Receipts, tell};
+pub use typing::Typists;
 
 /// Messages stored at once.
 const MAX_BATCH: usize = 64;
@@ -36,6 +54,7 @@ const BATCH_HEADER: &str = "Tl-Batch";
 #[derive(Debug, Default)]
 pub struct Rooms {
     rooms: FxHashMap<RoomKey, Room>,
+    slots: Slots,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +68,17 @@ struct Room {
 #[derive(Debug)]
 struct Waiting {
     draft: Draft,
-    done: oneshot::Sender<Result<Message, Rejection>>,
+    /// What the message takes besides its position.
+    claim: Claim,
+    done: oneshot::Sender<Result<Stored, Rejection>>,
+}
+
+/// A message in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    pub message: Message,
+    /// It was stored before, under the same id of its client.
+    pub again: bool,
 }
 
 impl Rooms {
@@ -63,15 +92,20 @@ impl Rooms {
         !std::mem::replace(&mut room.writing, true)
     }
 
-    /// What the writer stores next; `None`: nothing waits, and the writer ends.
+    /// What the writer stores next; `None`: nothing waits, and the writer ends. A client's id stands once in it.
     fn next(&mut self, key: &RoomKey) -> Option<(Option<Head>, Vec<Waiting>)> {
         let room = self.rooms.get_mut(key)?;
-        let mut chars = 0;
-        let fits = |waiting: &&Waiting| {
-            chars += waiting.draft.text.len();
-            chars <= MAX_BATCH_CHARS
-        };
-        let count = room.waiting.iter().take(MAX_BATCH).take_while(fits).count().max(1);
+        let (mut chars, mut ids) = (0, Vec::new());
+        let mut count = 0;
+        for Waiting { draft, .. } in room.waiting.iter().take(MAX_BATCH) {
+            chars += draft.text.len();
+            let id = draft.client_id.as_ref().map(|id| (&draft.sender, id));
+            if count > 0 && (chars > MAX_BATCH_CHARS || id.is_some_and(|id| ids.contains(&id))) {
+                break;
+            }
+            ids.extend(id);
+            count += 1;
+        }
         let batch: Vec<Waiting> = room.waiting.drain(..count.min(room.waiting.len())).collect();
         room.writing = !batch.is_empty();
         room.writing.then_some((room.head, batch))
@@ -84,11 +118,12 @@ impl Rooms {
     }
 }
 
-/// Stores a message under the next position of its room.
-pub async fn append(shard: &Rc<Shard>, app: u16, draft: Draft) -> Result<Message, Rejection> {
+/// Stores a message under the next position of its room, or finds it stored under its client's id.
+pub async fn append(shard: &Rc<Shard>, app: u16, draft: Draft) -> Result<Stored, Rejection> {
     let key = RoomKey::new(app, draft.room.as_str());
     let (done, stored) = oneshot::channel();
-    if shard.turn(|state, _| state.chats.enqueue(&key, Waiting { draft, done })) {
+    let claim = Claim::of(shard.shared.app(app), &draft);
+    if shard.turn(|state, _| state.chats.enqueue(&key, Waiting { draft, claim, done })) {
         tokio::task::spawn_local(write(shard.clone(), key));
     }
     stored.await.map_err(|_| Rejection::Unavailable)?
@@ -103,42 +138,58 @@ async fn write(shard: Rc<Shard>, key: RoomKey) {
 }
 
 /// Stores a batch and answers everybody in it. Returns the head as it is known then.
-async fn store(shard: &Shard, key: &RoomKey, head: Option<Head>, mut batch: Vec<Waiting>) -> Option<Head> {
+async fn store(
+    shard: &Rc<Shard>,
+    key: &RoomKey,
+    head: Option<Head>,
+    mut batch: Vec<Waiting>,
+) -> Option<Head> {
     let app = shard.shared.app(key.app);
     let deadline = Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms);
-    let mut head = match head {
+    let answers_beyond = |head: Head| batch.iter().any(|it| it.draft.reply_to.is_some_and(|n| n > head.last));
+    let mut head = match head.filter(|head| !answers_beyond(*head)) {
         Some(head) => head,
-        None => match read_head(shard, app, key).await {
+        None => match read::head(shard, app, &key.room).await {
             Ok(head) => head,
-            Err(rejection) => return refuse(batch, None, &rejection),
+            Err(rejection) => return refuse(batch, head, &rejection),
         },
     };
     let mut conflicts = 0;
     loop {
+        shard.turn(|state, _| claims::take_slots(&mut state.chats.slots, app, &mut batch));
         let messages = decide(app, head, &mut batch);
         let Some(first) = messages.first().map(|message| message.n) else { return Some(head) };
-        match store_once(shard, app, &messages, deadline).await {
+        match store_once(shard, app, &messages, &batch, deadline).await {
             Ok(()) => {
                 chat::apply(&mut head, first + messages.len() as u64 - 1);
                 for (waiting, message) in batch.into_iter().zip(messages) {
                     // A sender that is gone has its message stored all the same.
-                    let _ = waiting.done.send(Ok(message));
+                    let _ = waiting.done.send(Ok(Stored { message, again: false }));
                 }
                 return Some(head);
             }
             Err(AppendError::Conflict { .. }) => {
-                // Mostly somebody took just this position; only who is far behind has to ask how far.
-                chat::apply(&mut head, first);
                 conflicts += 1;
+                let judged = if batch.iter().any(|waiting| !waiting.claim.is_empty()) {
+                    claims::judge(shard, app, key, first, &mut batch, deadline).await
+                } else {
+                    Ok(Evidence { position_taken: true })
+                };
+                match judged {
+                    // Mostly somebody took just this position; only who is far behind has to ask how far.
+                    Ok(Evidence { position_taken: true }) => chat::apply(&mut head, first),
+                    Ok(Evidence { position_taken: false }) => {}
+                    Err(rejection) => return refuse(batch, Some(head), &rejection),
+                }
                 if conflicts % CONFLICTS_PER_READ == 0 {
-                    match read_head(shard, app, key).await {
+                    match read::head(shard, app, &key.room).await {
                         Ok(newest) => chat::apply(&mut head, newest.last),
                         Err(rejection) => return refuse(batch, Some(head), &rejection),
                     }
                 }
             }
             Err(error) => {
-                let rejection = super::emit::append_rejection(shard, app, &error);
+                let rejection = append_rejection(shard, app, &error);
                 return refuse(batch, Some(head), &rejection);
             }
         }
@@ -165,22 +216,22 @@ fn decide(app: &App, head: Head, batch: &mut Vec<Waiting>) -> Vec<Message> {
     messages
 }
 
-/// One attempt at these positions: all or none.
+/// One attempt at these positions, and at all they claim: all or nothing.
 async fn store_once(
     shard: &Shard,
     app: &App,
     messages: &[Message],
+    batch: &[Waiting],
     deadline: Instant,
 ) -> Result<(), AppendError> {
     let mark = format!("{:032x}", rand::random::<u128>());
-    let mut appends: Vec<Append> = messages
-        .iter()
-        .map(|message| {
-            let payload = serde_json::to_vec(message).expect("a message has string keys");
-            let subject = app.chat_subject(message.room.as_str(), message.n);
-            Append::expecting(subject, 0, payload).header(BATCH_HEADER, mark.clone())
-        })
-        .collect();
+    let mut appends: Vec<Append> = Vec::with_capacity(messages.len());
+    for (message, waiting) in messages.iter().zip(batch) {
+        let payload = serde_json::to_vec(message).expect("a message has string keys");
+        let subject = app.chat_subject(message.room.as_str(), message.n);
+        appends.push(Append::expecting(subject, 0, payload).header(BATCH_HEADER, mark.clone()));
+        appends.extend(waiting.claim.appends(message.n));
+    }
     if appends.len() == 1 {
         return shard.shared.bus.append(appends.remove(0), deadline).await.map(drop);
     }
@@ -207,16 +258,6 @@ fn refuse(batch: Vec<Waiting>, head: Option<Head>, rejection: &Rejection) -> Opt
     head
 }
 
-async fn read_head(shard: &Shard, app: &App, key: &RoomKey) -> Result<Head, Rejection> {
-    let filter = app.chat_filter(&key.room);
-    let newest = shard.shared.bus.get_last_matching(&app.chat, &filter).await.map_err(|error| {
-        tracing::warn!(%error, app = app.name(), "a conversation could not be read");
-        Rejection::Unavailable
-    })?;
-    let message = newest.and_then(|stored| serde_json::from_slice::<Message>(&stored.payload).ok());
-    Ok(Head { last: message.map_or(0, |message| message.n) })
-}
-
 #[cfg(test)]
 mod tests {
     use domain::{RoomId, UserId};
@@ -224,16 +265,9 @@ mod tests {
     use super::*;
 
     fn waiting(text: &str) -> Waiting {
-        let draft = Draft {
-            room: RoomId::new("topic:x").unwrap(),
-            sender: UserId::new("1").unwrap(),
-            sender_id: "1".into(),
-            text: text.into(),
-            attachments: vec![],
-            metadata: serde_json::Map::new(),
-            addressing: serde_json::Map::new(),
-        };
-        Waiting { draft, done: oneshot::channel().0 }
+        let room = RoomId::new("topic:x").unwrap();
+        let draft = Draft::new(room, UserId::new("1").unwrap(), "1".into(), text);
+        Waiting { draft, claim: Claim::default(), done: oneshot::channel().0 }
     }
 
     #[test]
@@ -260,5 +294,18 @@ mod tests {
         rooms.enqueue(&key, waiting("short"));
         assert_eq!(rooms.next(&key).unwrap().1.len(), 1);
         assert_eq!(rooms.next(&key).unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn a_clients_id_stands_once_in_a_batch() {
+        let key = RoomKey::new(0, "topic:x");
+        let mut rooms = Rooms::default();
+        for (text, id) in [("a", Some("1")), ("b", None), ("c", Some("2")), ("a again", Some("1")), ("d", None)] {
+            let mut waiting = waiting(text);
+            waiting.draft.client_id = id.map(Into::into);
+            rooms.enqueue(&key, waiting);
+        }
+        assert_eq!(rooms.next(&key).unwrap().1.len(), 3);
+        assert_eq!(rooms.next(&key).unwrap().1.len(), 2);
     }
 }

@@ -1,0 +1,158 @@
+//! Who has what of a room: records `<room>.<user>` and one `<room>.=any` in the application's bucket of marks. They only grow, by
+//! compare-and-set, so that whoever raises one knows what it has changed.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bus::AppendError;
+use cluster::subject::escape_token;
+use dialects::{Announcement, MarkRead, Outcome};
+use domain::chat::{self, Mark, Marks, Message};
+use domain::{Rejection, RoomId, UserId};
+
+use super::super::Shard;
+use super::super::emit::{Stamp, Telling, append_rejection};
+use super::post::Origin;
+use super::read;
+use crate::app::App;
+
+/// Stands for somebody other than the sender. `=a` begins no escaped id.
+const ANYBODY: &str = "=any";
+
+/// Pause before a replica that may lag is asked again for a message.
+const LAGGING_REPLICA: Duration = Duration::from_millis(20);
+
+/// Marks messages as read, and all before the newest of them. Those of them that were not read before are told.
+pub async fn mark_read(shard: &Rc<Shard>, origin: Origin<'_>, read: MarkRead) -> Result<Outcome, Rejection> {
+    let MarkRead { room, ns, reader, tell } = read;
+    let app = shard.shared.app(origin.app);
+    let messages = named(shard, app, &room, &ns).await?;
+    let Some(newest) = messages.last() else { return Ok(Outcome::Marked) };
+    let before = raise(shard, app, &room, Some(&reader.user), Mark { read: newest.n, delivered: 0 }).await?;
+    let waited_for = messages.iter().filter(|message| chat::may_read(message, &reader.user));
+    let anybodys = waited_for.clone().filter(|message| message.recipient.is_none()).next_back();
+    if let Some(message) = anybodys {
+        raise(shard, app, &room, None, Mark { read: message.n, delivered: 0 }).await?;
+    }
+    for message in waited_for.filter(|message| message.n > before.read) {
+        if let Some(told) = tell(message, &reader) {
+            told_by(origin, &told).store_owed(shard, Stamp::now()).await?;
+        }
+    }
+    Ok(Outcome::Marked)
+}
+
+pub fn told_by<'a>(origin: Origin<'a>, told: &'a Announcement) -> Telling<'a> {
+    Telling {
+        app: origin.app,
+        namespace: origin.namespace,
+        rooms: &told.rooms,
+        event: &told.event,
+        args: &told.args,
+        except: told.except.iter().map(|id| &**id).collect(),
+        receipt: None,
+    }
+}
+
+/// The messages at these positions, in order; there must be one at each.
+async fn named(shard: &Shard, app: &App, room: &RoomId, ns: &[u64]) -> Result<Vec<Message>, Rejection> {
+    let deadline = Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms);
+    let wanted: BTreeSet<u64> = ns.iter().copied().collect();
+    let mut known = 0;
+    loop {
+        let found = read::some(shard, app, room.as_str(), wanted.iter().copied()).await?;
+        if found.len() == wanted.len() {
+            return Ok(found);
+        }
+        if known == 0 {
+            known = read::head(shard, app, room.as_str()).await?.last;
+        }
+        if wanted.last().is_some_and(|n| *n > known) || Instant::now() + LAGGING_REPLICA > deadline {
+            return Err(chat::Refusal::UnknownMessage.into());
+        }
+        tokio::time::sleep(LAGGING_REPLICA).await;
+    }
+}
+
+/// The marks by which these messages fare.
+pub async fn of(shard: &Shard, app: &App, room: &RoomId, messages: &[Message]) -> Result<Marks, Rejection> {
+    let recipients: BTreeSet<&UserId> =
+        messages.iter().filter_map(|message| message.recipient.as_ref()).collect();
+    let users: Vec<Option<&UserId>> = [None].into_iter().chain(recipients.into_iter().map(Some)).collect();
+    let keys: Vec<String> = users.iter().map(|user| key(room, *user)).collect();
+    let entries = shard.shared.bus.kv_get_many(&app.marks, &keys).await;
+    let entries = entries.map_err(|error| read::unreadable(app, &error))?;
+    let mark = |key: &str| {
+        let entry = entries.iter().find(|entry| entry.key == key);
+        entry.and_then(|entry| parse(entry.value.as_ref()?)).unwrap_or_default()
+    };
+    let mut marks = Marks::default();
+    for (user, key) in users.into_iter().zip(&keys) {
+        match user {
+            None => marks.any = mark(key),
+            Some(user) => drop(marks.of.insert(user.clone(), mark(key))),
+        }
+    }
+    Ok(marks)
+}
+
+/// One mark; `None`: that of anybody but the sender.
+pub async fn read(shard: &Shard, app: &App, room: &RoomId, who: Option<&UserId>) -> Result<Mark, Rejection> {
+    let entry = shard.shared.bus.kv_get_at_leader(&app.marks, &key(room, who)).await;
+    let entry = entry.map_err(|error| read::unreadable(app, &error))?;
+    Ok(entry.and_then(|entry| parse(&entry.value?)).unwrap_or_default())
+}
+
+/// Raises a mark; returns what it was.
+pub async fn raise(
+    shard: &Shard,
+    app: &App,
+    room: &RoomId,
+    who: Option<&UserId>,
+    by: Mark,
+) -> Result<Mark, Rejection> {
+    let bus = &shard.shared.bus;
+    let (key, deadline) = (key(room, who), Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms));
+    let mut entry = bus.kv_get(&app.marks, &key).await.map_err(|error| read::unreadable(app, &error))?;
+    loop {
+        let rev = entry.as_ref().map_or(0, |entry| entry.rev);
+        let before = entry.and_then(|entry| parse(&entry.value?)).unwrap_or_default();
+        let after = before.raised(by);
+        if after == before {
+            return Ok(before);
+        }
+        let value = serde_json::to_vec(&after).expect("a mark is two numbers");
+        match bus.kv_put(&app.marks, &key, value.into(), None, Some(rev)).await {
+            Ok(_) => return Ok(before),
+            Err(AppendError::Conflict { .. }) if Instant::now() < deadline => {}
+            Err(error) => return Err(append_rejection(shard, app, &error)),
+        }
+        entry =
+            bus.kv_get_at_leader(&app.marks, &key).await.map_err(|error| read::unreadable(app, &error))?;
+    }
+}
+
+fn key(room: &RoomId, who: Option<&UserId>) -> String {
+    let room = escape_token(room.as_str());
+    match who {
+        Some(user) => format!("{room}.{}", escape_token(user.as_str())),
+        None => format!("{room}.{ANYBODY}"),
+    }
+}
+
+fn parse(value: &[u8]) -> Option<Mark> {
+    serde_json::from_slice(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_called_anybody() {
+        let room = RoomId::new("chat:1").unwrap();
+        let user = UserId::new("=any").unwrap();
+        assert_ne!(key(&room, Some(&user)), key(&room, None));
+    }
+}
