@@ -12,13 +12,6 @@ use serde_json::{Map, Value};
 use super::Fault;
 use crate::revocation::{Revoked, TOKEN_ID_BYTES, Terms};
 
-/// Longest event name in bytes.
-const MOST_EVENT_BYTES: usize = 256;
-
-/// Names that a stock client keeps for itself: a packet with one makes it disconnect.
-const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
 /// Questions; they change nothing.
 const READS: [&str; 3] = ["stats", "clients", "presence"];
 
@@ -64,11 +57,8 @@ pub fn fields(body: &[u8]) -> Result<Fields<'_>, Fault> {
 pub fn emit(dialect: &Dialect, fields: &Fields<'_>) -> Result<Vec<BackendAction>, Fault> {
     let audiences = audiences(fields)?;
     let event: String = required(fields, "event", "must be a string")?;
-    if event.is_empty() || event.len() > MOST_EVENT_BYTES {
-        return Err(Fault::invalid("event", "must be 1 to 256 bytes"));
-    }
-    if RESERVED.contains(&event.as_str()) {
-        return Err(Fault::invalid("event", "is a name that clients keep for themselves"));
+    if let Some(problem) = dialects::wrong_event(&event) {
+        return Err(Fault::invalid("event", problem));
     }
     let args = args(fields)?;
     let volatile: bool = optional(fields, "volatile", "must be true or false")?.unwrap_or(false);

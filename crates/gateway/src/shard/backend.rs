@@ -7,7 +7,7 @@ use domain::{Rejection, UserId};
 use hub::RoomKey;
 use serde_json::Value;
 
-use super::{Shard, State};
+use super::{Shard, State, chat};
 use super::commands::{self, Actor};
 use super::emit::{Stamp, Telling};
 use super::session::Entry;
@@ -45,20 +45,22 @@ pub async fn carry_out(
             Ok(None)
         }
         BackendAction::Post(post) => {
-            let message = super::chat::append(shard, app, post.draft).await?;
-            let args = (post.args)(&message);
-            let said = serde_json::from_slice(&args.tail).unwrap_or_default();
-            let telling = Telling {
-                app,
-                namespace,
-                rooms: &post.rooms,
-                event: &post.event,
-                args: &args,
-                except: Vec::new(),
-                receipt: None,
-            };
-            telling.store_owed(shard, stamp).await?;
+            let args = post.args;
+            let message = chat::post(shard, chat::Origin { app, namespace, socket: None }, *post).await?;
+            let said = serde_json::from_slice(&args(&message).tail).unwrap_or_default();
             Ok(Some(("posted", said)))
+        }
+        BackendAction::Record(record) => {
+            let seq = super::feeds::record(shard, app, &record, stamp).await?;
+            Ok(Some(("seq", seq.into())))
+        }
+        BackendAction::Notify(notice) => {
+            let said = crate::notifications::notify(shard, app, *notice, stamp).await?;
+            Ok(Some(("notified", said)))
+        }
+        BackendAction::Fact(fact) => {
+            crate::facts::learn(&shard.shared.bus, shard.shared.app(app), &fact).await?;
+            Ok(None)
         }
         BackendAction::Move { user, join, leave } => {
             let name = shard.shared.app(app).name().to_owned();
