@@ -8,8 +8,9 @@ use dialects::{Conformance, Dialect, Messenger, Profile, Realtime, Telehealth};
 use domain::ChatLimits;
 
 use crate::auth::Verifier;
+use crate::hook;
 use crate::config::{
-    AppConfig, ConfigError, ConformanceProfile, Dialect as DialectName, GatewayConfig, Limits,
+    AppConfig, ConfigError, ConformanceProfile, Dialect as DialectName, GatewayConfig, HookConfig, Limits, Auth,
 };
 
 /// Built once, shared by all threads.
@@ -22,6 +23,10 @@ pub struct App {
     pub dialect: Dialect,
     pub verifier: Option<Verifier>,
     pub engine: engineio::Config,
+    /// The way to the application's hook.
+    pub hook: Option<hook::Way>,
+    /// How often a user may speak, where that is limited.
+    pub rates: Option<Rates>,
     pub packets: socketio::Limits,
     /// Name of the event stream.
     pub events: String,
@@ -66,6 +71,10 @@ impl App {
                 upgrade_timeout_ms: limits.upgrade_timeout_ms,
                 max_queue_bytes: limits.outbox_bytes,
                 ..engineio::Config::default()
+        let hook = config.hook.as_ref().map(HookConfig::build).transpose().map_err(|errors| {
+            let inside = |e: ConfigError| ConfigError::new(format!("{}.{}", at("hook"), e.path), e.message);
+            errors.into_iter().map(inside).collect::<Vec<_>>()
+        })?;
             },
             packets: socketio::Limits {
                 max_attachments: limits.attachments,
@@ -96,6 +105,7 @@ impl App {
             max_bytes: i64::try_from(self.config.retention.events_max_bytes).unwrap_or(i64::MAX),
             republish: Some(subject::event_republish(self.name())),
             allow_atomic: true,
+            hook,
             allow_msg_ttl: true,
             ..StreamSpec::new(&self.events, [subject::event_stream_filter(self.name())])
         }
@@ -197,3 +207,12 @@ fn realtime(config: &AppConfig) -> Result<Realtime, Vec<ConfigError>> {
     })?;
     Ok(Realtime { calls: config.calls.clone(), presence: config.presence.clone(), ice })
 }
+fn diet_access(config: &AppConfig) -> DietAccess {
+    match config.auth {
+        Auth::Jwt => DietAccess::Token,
+        Auth::None => {
+            DietAccess::Open { hook: config.hook.as_ref().is_some_and(|hook| hook.rights) }
+        }
+    }
+}
+

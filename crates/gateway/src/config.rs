@@ -15,6 +15,8 @@ pub use crate::ice_config::{IceConfig, TurnConfig};
 /// Everything a gateway node is told at start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub use crate::hook::HookConfig;
+pub use crate::http::Network;
 pub struct GatewayConfig {
     /// Refuses what is only for development and tests: the `conformance` dialect.
     pub production: bool,
@@ -56,6 +58,8 @@ pub struct HttpConfig {
     pub header_timeout_ms: u64,
     /// A request whose body is not here by then is answered with 408, and its connection closed.
     pub body_timeout_ms: u64,
+    /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for HttpConfig {
@@ -68,6 +72,7 @@ impl Default for HttpConfig {
         }
     }
 }
+            trusted_proxies: Vec::new(),
 
 /// One application: which requests are its own, who may enter, what language it speaks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,6 +108,10 @@ pub struct AppConfig {
 
 impl Default for AppConfig {
     fn default() -> Self {
+    /// The application's own server, asked about users and about rights that no rule grants.
+    pub hook: Option<HookConfig>,
+    /// Bytes of the list of revoked tokens; one that is full refuses further entries.
+    pub revocations_max_bytes: i64,
         Self {
             name: String::new(),
             dialect: Dialect::Telehealth,
@@ -137,6 +146,8 @@ pub enum Dialect {
     Telehealth,
     Messenger,
     Conformance,
+            hook: None,
+            revocations_max_bytes: 64 << 20,
 }
 
 /// The handlers and timings of one public suite.

@@ -17,11 +17,14 @@ use tokio::sync::{oneshot, watch};
 
 use crate::app::App;
 use crate::clock::{Clock, unix_ms};
-use crate::config::{ConfigError, GatewayConfig};
+use crate::config::{Auth, ConfigError, GatewayConfig};
 use crate::coordination::Coordinator;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
+use crate::{revocation, stats};
+use crate::api::{self, Api};
+use crate::members;
 use crate::{http, node, peers};
 
 /// Sessions that a drain closes at once per shard, and the pause between two such batches (jittered).
@@ -50,6 +53,8 @@ pub enum StartError {
     Register(AppendError),
     #[error("{address} cannot be listened on: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
+    #[error("the revoked tokens of `{0}` could not be read")]
+    Revocations(String),
     #[error("metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("a thread could not be started: {0}")]
@@ -145,6 +150,11 @@ impl Gateway {
         for (index, listener) in listeners.into_iter().enumerate() {
             let names = listener.apps.iter().map(|app| shared.app(*app).name().to_owned());
             addresses.extend(names.map(|name| (name, listener.address)));
+        revocation::follow(&shared.bus, &shared.apps, &handles).await.map_err(StartError::Revocations)?;
+        read_key_sets(&shared).await;
+        stats::start(shared.clone(), handles.clone());
+        members::listen(&shared, &handles)?;
+        api::listen(&shared, &handles)?;
             tokio::spawn(accept(listener.socket, index, handles.clone(), stopped.clone()));
         }
         readiness.ready("listeners");
@@ -311,6 +321,14 @@ fn threads(config: &GatewayConfig) -> u8 {
 
 fn channels(threads: u8) -> (Vec<ShardHandle>, Vec<tokio::sync::mpsc::Sender<node::Fed>>, Vec<Inbox>) {
     let mut all = (Vec::new(), Vec::new(), Vec::new());
+        bus.ensure_bucket(&BucketSpec::new(&app.marks, replicas)).await?;
+        bus.ensure_bucket(&BucketSpec::new(&app.idempotency, replicas)).await?;
+        if app.verifier.is_some() {
+            bus.ensure_bucket(&revocation::spec(app, replicas)).await?;
+        }
+        for bucket in app.notification_buckets(replicas) {
+            bus.ensure_bucket(&bucket).await?;
+        }
     for ix in 0..threads {
         let (handle, feed, inbox) = shard::channel(ix);
         all.0.push(handle);
@@ -338,6 +356,17 @@ fn spawn_shard(
             let server = http::Server::build(&config, &listeners, &shard);
             shard.run(inbox, server).await;
         });
+/// Sets of public keys are read before clients come, if their sources answer; a node without them serves none who needs them.
+async fn read_key_sets(shared: &Shared) {
+    for app in shared.apps.iter() {
+        let Some(jwks) = app.verifier.as_ref().and_then(|verifier| verifier.jwks()) else { continue };
+        tokio::spawn(jwks.clone().run(app.name().to_owned(), shared.metrics.clone()));
+        if !jwks.ready().await {
+            tracing::warn!(app = app.name(), "the public keys are not known yet: tokens cannot be checked");
+        }
+    }
+}
+
     })?;
     Ok(())
 }

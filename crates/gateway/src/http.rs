@@ -5,6 +5,9 @@ mod body;
 mod cors;
 pub mod handshake;
 
+mod login;
+mod plain;
+mod proxies;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +30,10 @@ use tower::ServiceExt;
 
 use crate::config::GatewayConfig;
 use crate::shard::{Control, Shard, ShardHandle, Shared};
-use body::{BodyError, Forwarded, read_body};
+use body::Forwarded;
+pub use body::{BodyError, read_body};
+pub use proxies::Network;
+use proxies::Origin;
 
 type Request = http::Request<Body>;
 
@@ -40,6 +46,7 @@ pub struct Server {
     routers: Vec<axum::Router>,
     header_timeout: Duration,
 }
+    trusted: Rc<[Network]>,
 
 /// What a route's handler needs.
 #[derive(Debug)]
@@ -53,9 +60,14 @@ struct Site {
 }
 
 #[derive(Clone, Copy, Debug)]
+/// The client, as far as proxies in front of us can be believed.
 struct Peer(SocketAddr);
 
 impl Server {
+/// Whether the client speaks TLS.
+#[derive(Clone, Copy, Debug)]
+struct Secure(bool);
+
     /// `listeners`: for each address served, the applications on it.
     pub fn build(config: &GatewayConfig, listeners: &[Vec<u16>], shard: &Shard) -> Rc<Self> {
         let router = |apps: &Vec<u16>| {
@@ -82,13 +94,14 @@ impl Server {
     /// Serves a connection on this core.
     pub fn serve(&self, shard: &Rc<Shard>, stream: std::net::TcpStream, peer: SocketAddr, listener: usize) {
         let Some(router) = self.routers.get(listener).cloned() else { return };
-        let timeout = self.header_timeout;
+        let (timeout, trusted) = (self.header_timeout, self.trusted.clone());
         let metrics = shard.shared.metrics.clone();
         tokio::task::spawn_local(async move {
             metrics.connections.inc();
-            if let Err(error) = connection(router, timeout, stream, peer).await {
+            if let Err(error) = connection(router, timeout, trusted, stream, peer).await {
                 tracing::trace!(%peer, %error, "HTTP connection ended");
             }
+            trusted: config.http.trusted_proxies.clone().into(),
             metrics.connections.dec();
         });
     }
@@ -103,13 +116,20 @@ async fn connection(
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        let origin = Origin::of(&trusted, peer, request.headers());
+        request.extensions_mut().insert(Peer(SocketAddr::new(origin.client, peer.port())));
+        request.extensions_mut().insert(Secure(origin.secure));
+        // From here on the request is as its client sent it to the outermost proxy.
+        if let Some(host) = origin.host {
+            request.headers_mut().insert(header::HOST, host);
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
     builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await?;
     Ok(())
+    trusted: Rc<[Network]>,
 }
 
 async fn serve(

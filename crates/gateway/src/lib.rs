@@ -12,14 +12,18 @@ mod gateway;
 mod http;
 mod ice_config;
 mod lease;
+mod hook;
 mod link;
 mod metrics;
 mod node;
 mod peers;
 mod presence;
 mod records;
+mod notifications;
+mod outbound;
 mod roster;
 mod shard;
 
 pub use app::dialects;
 pub use gateway::{Deps, Gateway, RunningGateway, StartError};
+pub mod revocation;

@@ -22,15 +22,15 @@ pub struct TokenConfig {
     pub secret_env: Option<String>,
     /// Public keys of the other algorithms.
     pub keys: Vec<PublicKeyConfig>,
-    /// A set of public keys (JWKS) besides `keys`; read again every `jwks_refresh_s`.
+    /// A set of public keys (JWKS) besides `keys`; read again every `jwks_refresh_ms`.
     pub jwks_file: Option<PathBuf>,
     /// The same, fetched from an `http://` or `https://` URL.
     pub jwks_url: Option<String>,
     /// Certificates to trust for `jwks_url` instead of the system's, in PEM form.
     pub jwks_ca_file: Option<PathBuf>,
-    pub jwks_refresh_s: u64,
+    pub jwks_refresh_ms: u64,
     /// The shortest pause between two looks at the set: after a failure, and when tokens name keys that are not in it.
-    pub jwks_pause_s: u64,
+    pub jwks_pause_ms: u64,
     pub jwks_timeout_ms: u64,
     /// A larger set is refused.
     pub jwks_max_bytes: usize,
@@ -58,8 +58,8 @@ impl Default for TokenConfig {
             jwks_file: None,
             jwks_url: None,
             jwks_ca_file: None,
-            jwks_refresh_s: 300,
-            jwks_pause_s: 10,
+            jwks_refresh_ms: 300_000,
+            jwks_pause_ms: 10_000,
             jwks_timeout_ms: 5_000,
             jwks_max_bytes: 262_144,
             issuer: Vec::new(),

@@ -78,8 +78,8 @@ impl Jwks {
         Ok(Some(Arc::new(Self {
             source,
             algorithms: config.algorithms.clone(),
-            refresh: Duration::from_secs(config.jwks_refresh_s),
-            pause: Duration::from_secs(config.jwks_pause_s),
+            refresh: Duration::from_millis(config.jwks_refresh_ms),
+            pause: Duration::from_millis(config.jwks_pause_ms),
             timeout: Duration::from_millis(config.jwks_timeout_ms),
             max_bytes: config.jwks_max_bytes,
             known: watch::Sender::new(Known { keys, looks: 0, last: Instant::now(), failed: false }),

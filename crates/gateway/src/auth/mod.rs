@@ -9,6 +9,8 @@ mod source;
 mod verifier;
 
 #[cfg(test)]
+mod jwks_tests;
+#[cfg(test)]
 mod test_keys;
 #[cfg(test)]
 mod tests;

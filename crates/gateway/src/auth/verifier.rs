@@ -414,8 +414,8 @@ fn check_rules(config: &TokenConfig, errors: &mut Vec<ConfigError>) {
         refuse("max_token_bytes", "must be at least 1");
     }
     for (key, value) in [
-        ("jwks_refresh_s", config.jwks_refresh_s),
-        ("jwks_pause_s", config.jwks_pause_s),
+        ("jwks_refresh_ms", config.jwks_refresh_ms),
+        ("jwks_pause_ms", config.jwks_pause_ms),
         ("jwks_timeout_ms", config.jwks_timeout_ms),
         ("jwks_max_bytes", config.jwks_max_bytes as u64),
     ] {

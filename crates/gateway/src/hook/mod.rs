@@ -7,6 +7,9 @@ mod cache;
 mod config;
 mod way;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::time::Instant;
 
@@ -85,8 +88,9 @@ impl Hook {
         }
     }
 
-    /// Whether the user has a right that no rule grants.
-    pub async fn may(&self, identity: &Identity, right: &str) -> Result<bool, Rejection> {
+    /// Whether the user has a right that no rule grants. `None`: an application without tokens, whose client has not said yet who
+    /// it is.
+    pub async fn may(&self, identity: Option<&Identity>, right: &str) -> Result<bool, Rejection> {
         if !self.config.rights || right.len() > RIGHT_BYTES {
             return Ok(false);
         }
@@ -101,7 +105,7 @@ impl Hook {
             return Ok(());
         }
         let unavailable = |NoAnswer| TokenError::Unavailable("the application's hook gave no answer");
-        let answer = self.answer(identity, None).await.map_err(unavailable)?;
+        let answer = self.answer(Some(identity), None).await.map_err(unavailable)?;
         if !answer.allow {
             return Err(TokenError::UnknownUser);
         }
@@ -121,7 +125,7 @@ impl Hook {
         self.cache.borrow_mut().forget(&key_of_user(user.as_str()));
     }
 
-    async fn answer(&self, identity: &Identity, right: Option<&str>) -> Result<Answer, NoAnswer> {
+    async fn answer(&self, identity: Option<&Identity>, right: Option<&str>) -> Result<Answer, NoAnswer> {
         let key = key(identity, right);
         if let Some(answer) = self.cache.borrow().get(&key, self.clock.now()) {
             self.metrics.hook_questions.with_label_values(&["remembered"]).inc();
@@ -159,7 +163,7 @@ impl Hook {
         }
     }
 
-    async fn ask(&self, identity: &Identity, right: Option<&str>) -> Result<Answer, String> {
+    async fn ask(&self, identity: Option<&Identity>, right: Option<&str>) -> Result<Answer, String> {
         let deadline = Instant::now() + self.config.timeout();
         let place = tokio::time::timeout_at(deadline.into(), self.open.acquire()).await;
         let Ok(Ok(_place)) = place else {
@@ -175,17 +179,17 @@ impl Hook {
         }
     }
 
-    fn question(&self, identity: &Identity, right: Option<&str>) -> Value {
+    fn question(&self, identity: Option<&Identity>, right: Option<&str>) -> Value {
         let mut question = json!({
             "kind": if right.is_some() { "right" } else { "user" },
             "app": self.app,
-            "userId": identity.wire_id(),
-            "role": identity.role,
+            "userId": identity.map(Identity::wire_id),
+            "role": identity.and_then(|identity| identity.role.as_deref()),
         });
         if let Some(right) = right {
             question["right"] = right.into();
         }
-        if self.config.send_claims {
+        if let Some(identity) = identity.filter(|_| self.config.send_claims) {
             question["claims"] = identity.claims.clone().into();
         }
         question
@@ -199,12 +203,13 @@ fn complete(identity: &mut Identity, user: User) {
     identity.claims.extend(claims);
 }
 
-/// NUL stands in no id and no role: JSON text that holds one is escaped here.
-fn key(identity: &Identity, right: Option<&str>) -> String {
-    let role = identity.role.as_deref().unwrap_or_default().replace('\0', "\u{1}");
+/// NUL stands in no id and no role: JSON text that holds one is escaped here. No user's id is empty.
+fn key(identity: Option<&Identity>, right: Option<&str>) -> String {
+    let user = identity.map_or("", |identity| identity.user.as_str());
+    let role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default().replace('\0', "\u{1}");
     format!(
         "{}{role}\0{}",
-        key_of_user(identity.user.as_str()),
+        key_of_user(user),
         right.map_or_else(String::new, |r| format!("r{r}"))
     )
 }

@@ -92,7 +92,7 @@ fn handshake(peer: SocketAddr, request: &Request) -> Handshake {
         query: pairs.map(|(key, value)| (key.into_owned(), Value::from(value.into_owned()))).collect(),
         url: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         address: peer.ip().to_string(),
-        secure: false,
+        secure: request.extensions().get::<super::Secure>().is_some_and(|secure| secure.0),
         xdomain: request.headers().contains_key(header::ORIGIN),
         issued_ms: unix_ms(),
     }

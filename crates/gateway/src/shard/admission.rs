@@ -15,6 +15,7 @@ use super::session::{Entry, Session, SessionKey};
 use super::{Shard, State};
 use crate::auth::TokenError;
 use crate::clock::unix_ms;
+use crate::config::Auth;
 use crate::revocation::News;
 
 /// A CONNECT whose token is not decided yet. The session's later messages wait.
@@ -71,7 +72,12 @@ pub async fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Out
             return Err(Rejection::Unavailable);
         };
         let socket = session.socket_by_serial(actor.serial).ok_or(Rejection::Unavailable)?;
-        if socket.identity.as_ref().is_none_or(|before| before.user != identity.user) {
+        let is_same = match &socket.identity {
+            Some(before) => before.user == identity.user,
+            // Its first token that counts.
+            None => socket.grace.is_some(),
+        };
+        if !is_same {
             return Err(Rejection::InvalidToken);
         }
         socket.expires = super::connect::expiry(shard, actor.app, Some(&identity));
@@ -82,10 +88,11 @@ pub async fn verify(shard: &Rc<Shard>, actor: &Actor, token: &str) -> Result<Out
 
 /// A right that no rule grants: the hook's word, or no.
 pub async fn authorize(shard: &Shard, actor: &Actor, right: &str) -> Result<Outcome, Rejection> {
-    let (Some(hook), Some(identity)) = (shard.hook(actor.app), &actor.identity) else {
+    let is_known = actor.identity.is_some() || shard.shared.app(actor.app).config.auth == Auth::None;
+    let Some(hook) = shard.hook(actor.app).filter(|_| is_known) else {
         return Ok(Outcome::Authorized(false));
     };
-    hook.may(identity, right).await.map(Outcome::Authorized)
+    hook.may(actor.identity.as_deref(), right).await.map(Outcome::Authorized)
 }
 
 impl State {
@@ -140,11 +147,11 @@ impl State {
     }
 
     fn cut_socket(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = shard.shared.app(session.app);
+        let (app, hook) = (shard.shared.app(session.app), shard.hook(session.app));
         let Some(socket) = session.socket_by_serial(serial) else { return };
         let (nsp, accepted) = (socket.nsp.clone(), socket.accepted);
         shard.shared.metrics.auth_failures.with_label_values(&["revoked_live"]).inc();
-        if let (Some(hook), Some(identity)) = (shard.hook(session.app), &socket.identity) {
+        if let (Some(hook), Some(identity)) = (hook, &socket.identity) {
             hook.forget(&identity.user);
         }
         tracing::info!(

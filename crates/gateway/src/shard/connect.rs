@@ -9,6 +9,7 @@ use engineio::{CloseReason, Input, Message};
 use socketio::{Event, Incoming, Json, Namespace, Violation};
 
 use super::actions::Run;
+use super::admission::Knock;
 use super::commands::{Actor, Task};
 use super::session::{Session, Socket, Target};
 use super::{Shard, State, entering};
@@ -63,8 +64,39 @@ impl State {
         if !app.dialect.has_namespace(nsp.as_str()) {
             return self.refuse(shard, session, &nsp, "Invalid namespace", None);
         }
-        let identity = match verify(shard, session, auth.as_ref()) {
-            Ok(identity) => identity,
+        let examined = match token_of(shard, session, auth.as_ref()) {
+            Ok(Some(token)) => {
+                let verified = verify(shard, session.app, &token);
+                if self.has_to_wait(shard, session.app, &verified) {
+                    return self.knock(session, Knock { key: session.key, nsp, auth, ack, token });
+                }
+                verified.and_then(|identity| self.not_revoked(session.app, identity)).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.examined(shard, session, nsp, auth, ack, examined);
+    }
+
+    /// A CONNECT whose token is decided. `None`: the application asks for none.
+    pub(super) fn examined(
+        &mut self,
+        shard: &Shard,
+        session: &mut Session,
+        nsp: Namespace,
+        auth: Option<Json>,
+        ack: Option<AckId>,
+        examined: Result<Option<Identity>, TokenError>,
+    ) {
+        let app = shard.shared.app(session.app);
+        let (identity, grace) = match examined {
+            Ok(identity) => (identity, None),
+            Err(TokenError::Unavailable(why)) => {
+                // The client comes back on its own: a refusal would stop it for good.
+                shard.shared.metrics.auth_failures.with_label_values(&["unavailable"]).inc();
+                tracing::warn!(session = log_name(&session.sid), app = app.name(), why, "a token cannot be checked");
+                return session.engine.handle(&app.engine, shard.now(), Input::Close(CloseReason::Internal));
+            }
             Err(error) => {
                 shard.shared.metrics.auth_failures.with_label_values(&[error.name()]).inc();
                 tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, %error, "token refused");
@@ -193,12 +225,17 @@ fn violated(shard: &Shard, session: &mut Session, violation: Violation) {
 }
 
 /// `None`: the application asks for no token.
-fn verify(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Option<Identity>, TokenError> {
-    let app = shard.shared.app(session.app);
-    let (Some(verifier), Some(config)) = (&app.verifier, &app.config.token) else { return Ok(None) };
+fn token_of(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Option<String>, TokenError> {
+    let Some(config) = &shard.shared.app(session.app).config.token else { return Ok(None) };
     let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
     let none = http::HeaderMap::new();
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
-    let (token, _) = find_token(&config.sources, auth.as_ref(), headers).ok_or(TokenError::Missing)?;
-    verifier.verify(&token, unix_ms() / 1000).map(Some)
+    let plain = session.plain.as_ref().and_then(|front| front.token.as_ref()).map(|token| token.0.clone());
+    let found = plain.or_else(|| find_token(&config.sources, auth.as_ref(), headers).map(|(token, _)| token));
+    found.ok_or(TokenError::Missing).map(Some)
+}
+
+fn verify(shard: &Shard, app: u16, token: &str) -> Result<Identity, TokenError> {
+    let verifier = shard.shared.app(app).verifier.as_ref().ok_or(TokenError::Missing)?;
+    verifier.verify(token, unix_ms() / 1000)
 }

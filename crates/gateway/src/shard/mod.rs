@@ -3,10 +3,13 @@
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
 //! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
 //! `commands` what dialects ask for (`calls` and `watch` what of it concerns calls and other users, `chat` the writers of
-//! conversations), `emit` events on their way to rooms, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
-//! the hot path of a broadcast, `reader` the task behind a WebSocket, `moving` the session move, `timers` the deadlines.
+//! conversations), `emit` events on their way to rooms, `admission` tokens that take a while or are revoked, `audience` the rooms of everybody, `backend` what back ends' calls do, `census` how many there are, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
+//! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines.
 
 mod actions;
+mod admission;
+mod audience;
+mod backend;
 mod calls;
 mod chat;
 mod commands;
@@ -47,6 +50,7 @@ use crate::node::{Fed, Node};
 use crate::peers::Peers;
 use crate::presence::Devices;
 use crate::roster::{Roster, RosterStore, Sweeps};
+use crate::hook::Hook;
 
 pub use session::{Opening, SessionKey};
 
@@ -54,6 +58,7 @@ pub use session::{Opening, SessionKey};
 #[derive(Debug)]
 pub struct Shared {
     pub id: NodeId,
+use crate::revocation::{self, News};
     pub key: SidKey,
     pub apps: Arc<[App]>,
     /// Open sessions by application, for the limit.
@@ -121,6 +126,12 @@ pub enum Control {
         ahead: Bytes,
         base64: bool,
     },
+    /// A plain WebSocket, with the token its request showed.
+    OpenPlain {
+        opening: Box<Opening>,
+        upgrade: hyper::upgrade::OnUpgrade,
+        token: Option<dialects::Token>,
+    },
     /// A request for a session of this shard; `None`: there is no such session.
     Request {
         app: u16,
@@ -164,6 +175,11 @@ pub enum Control {
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     pub ix: u8,
+    /// An application's list of revoked tokens changed.
+    Revoked {
+        app: u16,
+        news: Arc<[News]>,
+    },
     control: mpsc::UnboundedSender<Control>,
 }
 
@@ -229,6 +245,8 @@ pub(crate) struct State {
     /// What sockets that were packed leave behind if their hand-over fails.
     farewells: FxHashMap<MoveKey, Vec<commands::Task>>,
     next_token: u64,
+    /// By application.
+    hooks: Box<[Option<Hook>]>,
 }
 
 impl Shard {
@@ -246,13 +264,26 @@ impl Shard {
         let devices = Devices::new(presence.collect());
         let idle_pass_ms = presence::idle_pass_ms(&devices, shared.apps.len());
         let timers = timers::Timers::new(shared.clock.now(), idle_pass_ms);
-        let state = State { roster: Roster::new(listed), devices, timers, ..State::default() };
+        let revoked = shared.apps.iter().map(|_| revocation::List::default()).collect();
+        let state = State { roster: Roster::new(listed), devices, timers, revoked, ..State::default() };
+        let hook = |app: &App| {
+            let (config, way) = (app.config.hook.as_ref()?, app.hook.as_ref()?);
+            let (bus, metrics) = (shared.bus.clone(), shared.metrics.clone());
+            Some(Hook::new(app.name(), config, way, bus, shared.clock, metrics))
+        };
+        let hooks = shared.apps.iter().map(hook).collect();
         Rc::new(Self {
             ix: handle.ix,
             shared,
             store,
             handle,
             all,
+    census: census::Census,
+    /// Tokens that are refused although they are good, by application.
+    revoked: Vec<revocation::List>,
+    feeds_told: feeds::Told,
+    /// Mailboxes that this thread changes.
+    pub(crate) notifications: crate::notifications::Lanes,
             state: RefCell::new(state),
             readers: Cell::new(0),
             timer_changed: Notify::new(),
@@ -290,6 +321,7 @@ impl Shard {
                 self.shared.clock.instant(self.state.borrow().next_timeout().unwrap_or(Millis::MAX / 2));
             tokio::select! {
                 biased;
+            hooks,
                 fed = inbox.feed.recv() => {
                     let Some(fed) = fed else { return };
                     self.turn(|state, shard| {
@@ -316,6 +348,11 @@ impl Shard {
                 () = self.timer_changed.notified() => {}
             }
             // A long run of ready work must not starve the readers of this core.
+    /// Whom the application asks about users and rights.
+    pub(crate) fn hook(&self, app: u16) -> Option<&Hook> {
+        self.hooks.get(usize::from(app))?.as_ref()
+    }
+
             tokio::task::yield_now().await;
         }
     }
@@ -379,3 +416,6 @@ impl Shard {
         }
     }
 }
+            Control::Revoked { app, news } => {
+                self.turn(|state, shard| state.on_revoked(shard, app, &news));
+            }

@@ -246,7 +246,9 @@ impl State {
         tracing::info!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
         let (session, late) = session;
         self.sessions.put(key, Entry::Live(Box::new(session)));
-        self.with_session(shard, key, |_, session| {
+        self.with_session(shard, key, |state, session| {
+            // What was revoked on its way here was said to neither node's sockets.
+            state.cut_revoked(shard, session);
             for frame in late {
                 session.engine.handle(&app.engine, shard.now(), Input::WsFrame { ws: WsId(0), frame });
             }
