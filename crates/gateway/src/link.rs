@@ -27,6 +27,8 @@ pub struct Link {
     stream: TcpStream,
     /// The client reads binary messages as base64 text (`b64`).
     pub base64: bool,
+    /// The client speaks JSON frames, and answers the WebSocket's own pings instead of Engine.IO's.
+    pub plain: bool,
     out: RefCell<Outbox>,
     /// Wakes the reader when this side ends the connection.
     pub closing: Notify,
@@ -82,11 +84,22 @@ impl Link {
         Self {
             stream,
             base64,
+            plain: false,
             out: RefCell::default(),
             closing: Notify::new(),
             resume: Notify::new(),
             dead: Notify::new(),
         }
+    }
+
+    /// The same for a plain client.
+    pub fn plain(stream: TcpStream) -> Self {
+        Self { plain: true, ..Self::new(stream, false) }
+    }
+
+    /// The bytes of a frame of the session machine, as this client reads them.
+    pub fn bytes_of(&self, frame: &Frame) -> Bytes {
+        if self.plain && *frame == Frame::PING { ws_ping_bytes() } else { ws_bytes(frame, self.base64) }
     }
 
     /// Bytes that wait for the socket.
@@ -258,6 +271,13 @@ pub fn from_base64(frame: Frame) -> Frame {
     let Frame::Text(text) = &frame else { return frame };
     let bytes = text.as_bytes().strip_prefix(b"b").and_then(|encoded| STANDARD.decode(encoded).ok());
     bytes.map_or(frame, |bytes| Frame::Binary(bytes.into()))
+}
+
+/// A ping (RFC 6455 section 5.5.2).
+fn ws_ping_bytes() -> Bytes {
+    let mut out = BytesMut::with_capacity(2);
+    hub::ws_frame_into(&mut out, 9, &[]);
+    out.freeze()
 }
 
 /// A close frame (RFC 6455 section 5.5.1).

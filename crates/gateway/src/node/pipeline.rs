@@ -147,7 +147,11 @@ impl Task {
         }
         let class = if order == Order::Ephemeral { "ephemeral" } else { "recoverable" };
         self.metrics.broadcasts.with_label_values(&[class]).inc();
-        let broadcast = Arc::new(Broadcast::new(key.app, &envelope, order, self.view(&envelope)));
+        let mut broadcast = Broadcast::new(key.app, &envelope, order, self.view(&envelope));
+        if self.apps[usize::from(key.app)].config.plain_path.is_some() {
+            broadcast = broadcast.with_plain(&envelope);
+        }
+        let broadcast = Arc::new(broadcast);
         for (shard, pieces) in self.turn.iter_mut().enumerate() {
             if shards & (1 << shard) != 0 {
                 pieces.push(broadcast.clone());

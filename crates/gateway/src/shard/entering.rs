@@ -242,9 +242,9 @@ pub fn count(shard: &Shard, app: u16, before: usize, after: usize) {
     }
 }
 
-fn send_frames(shard: &Shard, session: &mut Session, broadcast: &Broadcast) {
+pub fn send_frames(shard: &Shard, session: &mut Session, broadcast: &Broadcast) {
     let config = &shard.shared.app(session.app).engine;
-    for frame in broadcast.frames.packets() {
+    for frame in broadcast.frames_for(session.plain.is_some()).packets() {
         session.engine.handle(config, shard.now(), Input::Send(frame.clone()));
     }
 }

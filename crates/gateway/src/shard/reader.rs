@@ -41,6 +41,24 @@ pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, base64
     }
 }
 
+/// A plain WebSocket.
+pub async fn open_plain(
+    shard: Rc<Shard>,
+    opening: Opening,
+    upgrade: OnUpgrade,
+    token: Option<dialects::Token>,
+) {
+    let Some((stream, ahead)) = switched(upgrade).await else { return };
+    let app = opening.app;
+    let link = Rc::new(Link::plain(stream));
+    let opened = shard.turn(|state, shard| state.open_plain(shard, opening, link.clone(), token));
+    match opened {
+        Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
+        // The limit was reached between the check and now.
+        None => link.finish(crate::link::ws_close_bytes(1013)),
+    }
+}
+
 /// A WebSocket for a session that polls: here, at another core, or at another node.
 pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade, base64: bool) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
@@ -139,11 +157,11 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
         let mut frames = Vec::new();
         let mut next = Some(first);
         while let Some(message) = next.take() {
-            match frame(message) {
+            match frame(message, link.plain) {
                 Read::Frame(frame) if link.base64 => frames.push(crate::link::from_base64(frame)),
                 Read::Frame(frame) => frames.push(frame),
                 Read::Nothing => {}
-                Read::End { too_large } => end = Some(too_large),
+                Read::End(reason) => end = Some(reason),
             }
             if end.is_none() && frames.len() < FRAMES_PER_TURN {
                 next = stream.next().now_or_never();
@@ -154,12 +172,18 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
             for frame in frames {
                 paused = state.ws_frame(shard, key, ws, frame);
             }
-            if let Some(too_large) = end {
-                state.ws_gone(shard, key, ws, too_large);
+            if let Some(reason) = &end {
+                state.ws_gone(shard, key, ws, matches!(reason, End::TooLarge));
             }
             paused
         });
-        if end.is_some() {
+        if let Some(reason) = end {
+            // What Engine.IO's clients are told is theirs to send; a plain client goes by the code.
+            if let End::Broken { code } = reason
+                && link.plain
+            {
+                link.finish(crate::link::ws_close_bytes(code));
+            }
             break;
         }
         if paused {
@@ -183,20 +207,34 @@ enum Read {
     Frame(Frame),
     /// A ping, pong or the like, answered already.
     Nothing,
-    End {
-        too_large: bool,
+    End(End),
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy)]
+enum End {
+    Gone,
+    TooLarge,
+    /// The client broke RFC 6455.
+    Broken {
+        code: u16,
     },
 }
 
-fn frame(message: Option<Result<Message, Error>>) -> Read {
+/// What the session machine is given. A plain client's messages are packets without a type; the WebSocket's pong is its pong.
+fn frame(message: Option<Result<Message, Error>>, plain: bool) -> Read {
     match message {
+        Some(Ok(Message::Text(text))) if plain => Read::Frame(Frame::message(text.as_str())),
         Some(Ok(Message::Text(text))) => match Text::try_from(Bytes::from(text)) {
             Ok(text) => Read::Frame(Frame::Text(text)),
-            Err(_) => Read::End { too_large: false },
+            Err(_) => Read::End(End::Broken { code: 1007 }),
         },
         Some(Ok(Message::Binary(bytes))) => Read::Frame(Frame::Binary(bytes)),
+        Some(Ok(Message::Pong(_))) if plain => Read::Frame(Frame::Text(Text::from_static("3"))),
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Read::Nothing,
-        Some(Err(Error::Capacity(_))) => Read::End { too_large: true },
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End { too_large: false },
+        Some(Err(Error::Capacity(_))) => Read::End(End::TooLarge),
+        Some(Err(Error::Utf8(_))) => Read::End(End::Broken { code: 1007 }),
+        Some(Err(Error::Protocol(_))) => Read::End(End::Broken { code: 1002 }),
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End(End::Gone),
     }
 }
