@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use domain::call::{Act, Call, CallId};
-use domain::chat::{Draft, Message};
+use domain::chat::{Draft, Message, Page};
 use domain::presence::{ChoiceChange, Presence};
 use domain::{Identity, Rejection, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Socket;
+use crate::{
+    Amend, FeedPage, History, MarkRead, NotificationAct, NotificationOutcome, Socket, Span, TypingSignal,
+};
 
 /// Arguments on their way out: JSON values joined by commas (no brackets), binary ones as placeholders.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,13 @@ pub enum Action {
         right: Box<str>,
         otherwise: Otherwise,
     },
+    /// Nothing but the answer to an event of a socket in its grace ([`crate::Dialect::grace`]): the event waits, and is put to the
+    /// dialect again after [`Action::Restore`]. `otherwise`: more waits than may.
+    PutOff {
+        otherwise: Otherwise,
+    },
+    /// The socket's grace is over, its token counts: what came in its rooms meanwhile follows, then the events that were put off.
+    Restore,
 }
 
 /// Words a rejection.
@@ -138,6 +147,8 @@ impl std::fmt::Debug for Action {
             Self::Remember(stage) => write!(f, "Remember({stage})"),
             Self::Run(command, _) => f.debug_tuple("Run").field(command).finish(),
             Self::AskHook { right, .. } => write!(f, "AskHook({right})"),
+            Self::PutOff { .. } => f.write_str("PutOff"),
+            Self::Restore => f.write_str("Restore"),
         }
     }
 }
@@ -155,6 +166,21 @@ pub enum Command {
     Wait(u64),
     /// Settles when the message is stored under the next position of its room and on its way to everybody.
     Post(Box<Post>),
+    /// Settles when the message is changed and everybody is about to hear of it.
+    Amend(Box<Amend>),
+    /// Settles when the mark is stored and those concerned are about to hear of it.
+    MarkRead(Box<MarkRead>),
+    /// A part of a room's conversation.
+    History {
+        room: RoomId,
+        page: Page,
+        /// Tells that a device of the reader has a message now: see [`Post::receipt`].
+        receipt: fn(&Message) -> Announcement,
+    },
+    /// How much the user has not read in each of these rooms.
+    Unread(Vec<RoomId>),
+    /// The user types, or no longer does. What of it is shown is not the dialect's business.
+    Typing(Box<TypingSignal>),
     /// Asks the coordinator; settles when it has decided and all that follows is on its way to everybody. Afterwards the socket is
     /// in the call's rooms if the call says that its device is in it. `call`: `None` for [`Act::Initiate`] alone, which is given
     /// a new id.
@@ -176,6 +202,19 @@ pub enum Command {
     /// Checks a further token of the same user; from then on the socket speaks, and expires, by it.
     Verify {
         token: Token,
+    },
+    /// Reads a page of one of the application's feeds. Sees every entry whose event could have reached anybody before.
+    Feed {
+        feed: &'static str,
+        span: Span,
+    },
+    /// The user's own notifications.
+    Notifications(NotificationAct),
+    /// In applications without tokens: from now on the socket speaks for this user. Refused for one that speaks for another.
+    Identify(Box<Identity>),
+    /// What a back end's [`Fact`](crate::Fact) says.
+    Recall {
+        key: String,
     },
     /// Asks the application's hook for a right that no rule grants, such as the name of a room. Without a hook it is not granted; one
     /// that does not answer in time is [`Rejection::HookUnavailable`]. For an event that one right decides, [`Action::AskHook`]
@@ -225,6 +264,8 @@ pub struct Post {
     pub args: fn(&Message) -> Out,
     /// Leaves the acting socket out.
     pub except_self: bool,
+    /// Tells that a device of whom it is for has it; `None`: nobody is told.
+    pub receipt: Option<fn(&Message) -> Announcement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +317,12 @@ pub enum Outcome {
     Emitted,
     Waited,
     Posted(Box<Message>),
+    /// The message as it is now.
+    Amended(Box<Message>),
+    Marked,
+    History(Box<History>),
+    /// In the order of the question.
+    Unread(Vec<usize>),
     Call(Box<Call>),
     /// Each with its users' calls in full.
     Calls(Vec<Call>),
@@ -283,6 +330,11 @@ pub enum Outcome {
     Chosen(Box<Presence>),
     Unwatched,
     Verified(Box<Identity>),
+    Feed(FeedPage),
+    Notifications(NotificationOutcome),
+    Identified,
+    /// `None`: no back end has said.
+    Recalled(Option<Value>),
     /// Whether the right is granted.
     Authorized(bool),
 }

@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 
 use domain::{Rejection, RoomId, UserId};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{Delivery, Out, Post};
+use crate::{Delivery, Notice, Out, Post};
 
 /// One call of a back end, its key already checked.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,35 @@ pub enum BackendAction {
     Emit(BackendEmission),
     /// Stores a message in its room's conversation, then tells it.
     Post(Box<Post>),
+    /// Keeps a notification until its user has read it, then tells it on all of the user's devices.
+    Notify(Box<Notice>),
+    /// Kept for [`Command::Recall`](crate::Command::Recall).
+    Fact(Fact),
+    /// Keeps an entry in one of [`Dialect::feeds`](crate::Dialect::feeds), then tells it.
+    Record(Box<Record>),
+    /// The user's sockets enter and leave rooms, on every node; those that connect later do not.
+    Move { user: UserId, join: Vec<RoomId>, leave: Vec<RoomId> },
+    /// Refuses the user's tokens of before and closes the user's connections.
+    Revoke(UserId),
+}
+
+/// Something that only the back end knows and rights depend on. The last word counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// Named by the dialect; any text.
+    pub key: String,
+    pub value: Value,
+}
+
+/// An entry of a feed, and the events that tell of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// [`FeedSpec::name`](crate::FeedSpec::name).
+    pub feed: &'static str,
+    /// Its arguments, one JSON value, are the entry.
+    pub told: BackendEmission,
+    /// Afterwards this event `{ seq }`, the entry's number, is told in this room.
+    pub numbered: Option<(RoomId, &'static str)>,
 }
 
 /// An event for rooms, from no socket.

@@ -3,9 +3,14 @@
 //!
 //! Start at [`Mailbox`]: one for each user, changed as a whole by compare-and-set, so that its count is exact.
 
+mod texts;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Rejection, UserId};
+pub use texts::{Templates, Texts};
 
 /// Read ones that are remembered, so that reading twice is no error.
 const REMEMBERED: usize = 100;
@@ -26,16 +31,32 @@ pub struct NotificationSettings {
     /// Notifications of one page: unless the client asks for fewer, and at most.
     pub page: usize,
     pub page_most: usize,
+    /// Of texts, where the back end names no language, or one that has no templates.
+    pub language: String,
+    /// The texts that the application itself writes, by language tag; Turkish needs none.
+    pub templates: BTreeMap<String, Templates>,
 }
 
 impl NotificationSettings {
     /// A mailbox changes in one atomic batch, which holds at most 1000 messages.
     pub const MOST_PER_USER: usize = 900;
+
+    pub fn texts(&self) -> Texts {
+        Texts { language: self.language.clone(), templates: self.templates.clone() }
+    }
 }
 
 impl Default for NotificationSettings {
     fn default() -> Self {
-        Self { per_user: 500, max_age_s: 30 * 24 * 3600, bytes: 16_384, page: 50, page_most: 200 }
+        Self {
+            per_user: 500,
+            max_age_s: 30 * 24 * 3600,
+            bytes: 16_384,
+            page: 50,
+            page_most: 200,
+            language: "tr".to_owned(),
+            templates: BTreeMap::new(),
+        }
     }
 }
 

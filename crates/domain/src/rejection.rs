@@ -21,6 +21,9 @@ pub enum Rejection {
     OverLimit { what: &'static str, limit: u64, setting: &'static str },
     #[error("Unknown event")]
     UnknownEvent,
+    /// In applications without tokens: the connection has not said yet who it is.
+    #[error("Say who you are first: send `join`")]
+    Unidentified,
     /// The user has no such notification: never had, or read it long ago, or it was dropped.
     #[error("Notification not found")]
     UnknownNotification,
@@ -52,6 +55,7 @@ impl Rejection {
             Self::InvalidPayload { .. } => "invalid_payload",
             Self::OverLimit { .. } => "over_limit",
             Self::UnknownEvent => "unknown_event",
+            Self::Unidentified => "unidentified",
             Self::UnknownNotification => "unknown_notification",
             Self::InvalidToken => "invalid_token",
             Self::ExpiredToken => "expired_token",
