@@ -21,6 +21,8 @@ pub enum Endpoint {
     Docs,
     /// A token for a user of the development configuration.
     DevLogin,
+    /// A socket token for the caller's session.
+    IssueToken,
     /// How many are connected, in the form that the clients of `diet` know.
     SocketStatus,
     /// How many are connected, by role, and who: for administrators.
@@ -42,6 +44,12 @@ const CLINIC: &[HttpRoute] = &[
     HttpRoute { methods: GET, path: "/health/websocket", endpoint: Endpoint::HealthStats },
 ];
 
+const PORTAL: &[HttpRoute] = &[HttpRoute {
+    methods: &["GET", "POST"],
+    path: "/api/rt/issue-socket-token",
+    endpoint: Endpoint::IssueToken,
+}];
+
 const DIET: &[HttpRoute] = &[HttpRoute { methods: GET, path: "/api/socket", endpoint: Endpoint::SocketStatus }];
 
 impl Dialect {
@@ -51,7 +59,8 @@ impl Dialect {
             Self::Telehealth(_) => TELEHEALTH,
             Self::Clinic(_) => CLINIC,
             Self::Diet(_) => DIET,
-            Self::Messenger(_) | Self::Portal(_) | Self::Conformance(_) => &[],
+            Self::Portal(_) => PORTAL,
+            Self::Messenger(_) | Self::Conformance(_) => &[],
         }
     }
 

@@ -6,10 +6,19 @@
 
 mod action;
 mod backend;
+mod backend_body;
 mod calling;
+mod chatting;
+mod clinic;
 mod conformance;
+mod diet;
+mod feed;
+mod http;
 mod messenger;
+mod notifying;
+mod number;
 mod payload;
+mod portal;
 mod telehealth;
 mod time;
 
@@ -17,13 +26,22 @@ pub use action::{
     Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Otherwise, Out, Outcome,
     Participant, Post, Refusal, Then, Token, Watch,
 };
+pub use backend_body::wrong_event;
 pub use backend::{
-    Audience, BackendAction, BackendCall, BackendEmission, BackendVerb, everyone, everyone_with,
+    Audience, BackendAction, BackendCall, BackendEmission, BackendVerb, Fact, Record, everyone, everyone_with,
 };
+pub use chatting::{Amend, History, MarkRead, Reader, TypingSignal};
+pub use clinic::{Clinic, ClinicSettings};
 pub use conformance::{Conformance, Profile};
+pub use diet::{Access as DietAccess, Diet};
+pub use feed::{FeedEntry, FeedPage, FeedSpec, Span};
+pub use http::{Endpoint, HttpRoute};
 pub use messenger::Messenger;
+pub use notifying::{Notice, NotificationAct, NotificationOutcome, NotificationPage, with_member};
 pub use payload::Inbound;
+pub use portal::{Portal, PortalRoles, PortalSettings};
 pub use telehealth::Telehealth;
+pub use time::iso8601 as iso;
 
 use domain::call::{Call, CallSettings, Event, View};
 use domain::ice::IceServers;
@@ -44,7 +62,7 @@ pub struct Membership {
 pub struct Socket<'a> {
     pub id: &'a str,
     pub namespace: &'a str,
-    /// `None` only in applications without tokens.
+    /// `None` in applications without tokens, and of a socket in its grace: see [`Dialect::grace`].
     pub identity: Option<&'a Identity>,
     pub memberships: &'a [Membership],
     /// The calls that this socket's device is in, each as of its last change that has reached this node.
@@ -127,14 +145,17 @@ pub enum Layer {
 pub enum Dialect {
     Telehealth(Telehealth),
     Messenger(Messenger),
+    Portal(Portal),
+    Clinic(Clinic),
+    Diet(Diet),
     Conformance(Conformance),
 }
 
 impl Dialect {
     pub fn layer(&self) -> Layer {
         match self {
-            Self::Telehealth(_) | Self::Messenger(_) => Layer::SocketIo,
             Self::Conformance(it) => it.layer(),
+            _ => Layer::SocketIo,
         }
     }
 
@@ -147,6 +168,9 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.has_namespace(namespace),
             Self::Messenger(it) => it.has_namespace(namespace),
+            Self::Portal(it) => it.has_namespace(namespace),
+            Self::Clinic(it) => it.has_namespace(namespace),
+            Self::Diet(it) => it.has_namespace(namespace),
             Self::Conformance(it) => it.has_namespace(namespace),
         }
     }
@@ -156,6 +180,9 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.refuse_token(failure),
             Self::Messenger(it) => it.refuse_token(failure),
+            Self::Portal(it) => it.refuse_token(failure),
+            Self::Clinic(it) => it.refuse_token(failure),
+            Self::Diet(it) => it.refuse_token(failure),
             Self::Conformance(_) => Refusal::new("Authentication error"),
         }
     }
@@ -166,7 +193,20 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.connecting(socket),
             Self::Messenger(it) => it.connecting(socket),
+            Self::Portal(it) => it.connecting(socket),
+            Self::Clinic(it) => it.connecting(socket),
+            Self::Diet(it) => it.connecting(socket),
             Self::Conformance(it) => it.connecting(socket, auth),
+        }
+    }
+
+    /// What a socket is told that shows no token that counts, or whose token has expired, and that gets a grace: it is let in, hears
+    /// nothing of its rooms, and has no identity until it is restored ([`Action::Restore`]) or its transport is closed. `None`: there
+    /// is no grace.
+    pub fn grace(&self, failure: TokenFailure) -> Option<Actions> {
+        match self {
+            Self::Portal(it) => it.grace(failure),
+            _ => None,
         }
     }
 
@@ -174,9 +214,11 @@ impl Dialect {
     pub fn cut_off(&self, failure: TokenFailure) -> Actions {
         match self {
             Self::Conformance(_) => Actions::new(),
+            Self::Portal(it) => it.cut_off(failure),
             _ => {
                 let refusal = self.refuse_token(failure);
-                let body = serde_json::json!({ "message": refusal.message, "code": failure.code(), "event": null });
+                let body =
+                    serde_json::json!({ "message": refusal.message, "code": failure.code(), "event": null });
                 vec![Action::emit("error", Out::json(&body))]
             }
         }
@@ -187,15 +229,26 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.event(socket, inbound),
             Self::Messenger(it) => it.event(socket, inbound),
+            Self::Portal(it) => it.event(socket, inbound),
+            Self::Clinic(it) => it.event(socket, inbound),
+            Self::Diet(it) => it.event(socket, inbound),
             Self::Conformance(it) => it.event(socket, inbound),
+        }
+    }
+
+    /// The answer to an event that was refused before it was looked at.
+    pub fn refuse(&self, inbound: &Inbound<'_>, rejection: &Rejection) -> Actions {
+        match self {
+            Self::Conformance(_) => Actions::new(),
+            _ => refused(inbound.name, inbound.wants_ack, rejection),
         }
     }
 
     /// A client's answer to [`Action::EmitWithAck`] with this `tag`. `inbound.name` is empty.
     pub fn acked(&self, socket: &Socket<'_>, tag: u64, inbound: &Inbound<'_>) -> Actions {
         match self {
-            Self::Telehealth(_) | Self::Messenger(_) => Actions::new(),
             Self::Conformance(it) => it.acked(socket, tag, inbound),
+            _ => Actions::new(),
         }
     }
 
@@ -203,31 +256,31 @@ impl Dialect {
     pub fn disconnected(&self, socket: &Socket<'_>) -> Actions {
         match self {
             Self::Telehealth(it) => it.disconnected(socket),
-            Self::Messenger(_) | Self::Conformance(_) => Actions::new(),
+            _ => Actions::new(),
         }
     }
 
     /// Headers that the handshake's response carries besides, or a refusal of the handshake (HTTP 403 with this message).
     pub fn handshake(&self, handshake: &Handshake) -> Result<Vec<(&'static str, String)>, &'static str> {
         match self {
-            Self::Telehealth(_) | Self::Messenger(_) => Ok(Vec::new()),
             Self::Conformance(it) => it.handshake(handshake),
+            _ => Ok(Vec::new()),
         }
     }
 
     /// Engine layer only: the session is open.
     pub fn engine_opened(&self) -> Vec<EngineAction> {
         match self {
-            Self::Telehealth(_) | Self::Messenger(_) => Vec::new(),
             Self::Conformance(it) => it.engine_opened(),
+            _ => Vec::new(),
         }
     }
 
     /// Engine layer only: a message came.
     pub fn engine_message(&self, handshake: Option<&Handshake>, message: EngineAction) -> Vec<EngineAction> {
         match self {
-            Self::Telehealth(_) | Self::Messenger(_) => Vec::new(),
             Self::Conformance(it) => it.engine_message(handshake, message),
+            _ => Vec::new(),
         }
     }
 
@@ -236,7 +289,7 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => it.call_changed(call, events, now_ms),
             Self::Messenger(it) => it.call_changed(call, events, now_ms),
-            Self::Conformance(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -245,8 +298,14 @@ impl Dialect {
     pub fn presence_changed(&self, presence: &Presence) -> Vec<Announcement> {
         match self {
             Self::Telehealth(it) => it.presence_changed(presence),
-            Self::Messenger(_) | Self::Conformance(_) => Vec::new(),
+            Self::Messenger(it) => it.presence_changed(presence),
+            _ => Vec::new(),
         }
+    }
+
+    /// Whether those in the room hear of it when a member comes online or goes.
+    pub fn tells_presence_in(&self, room: &str) -> bool {
+        matches!(self, Self::Messenger(_)) && messenger::is_chat(room)
     }
 
     /// The settings of calls; `None`: the application has none, nor presence.
@@ -254,31 +313,90 @@ impl Dialect {
         match self {
             Self::Telehealth(it) => Some(it.realtime()),
             Self::Messenger(it) => Some(it.realtime()),
-            Self::Conformance(_) => None,
+            _ => None,
         }
     }
 
     /// A typed call of a back end. [`Rejection::UnknownEvent`]: there is no such call.
     pub fn backend(&self, call: &BackendCall<'_>) -> Result<Vec<BackendAction>, Rejection> {
-        let _ = call;
-        Err(Rejection::UnknownEvent)
+        match self {
+            Self::Telehealth(it) => it.backend(call),
+            Self::Messenger(it) => it.backend(call),
+            Self::Portal(it) => it.backend(call),
+            Self::Clinic(it) => it.backend(call),
+            Self::Diet(it) => it.backend(call),
+            Self::Conformance(_) => Err(Rejection::UnknownEvent),
+        }
     }
 
     /// The typed calls there are.
     pub fn backend_verbs(&self) -> &'static [BackendVerb] {
-        &[]
+        match self {
+            Self::Telehealth(_) => Telehealth::VERBS,
+            Self::Messenger(_) => Messenger::VERBS,
+            Self::Portal(_) => Portal::VERBS,
+            Self::Clinic(_) => Clinic::backend_verbs(),
+            Self::Diet(_) => Diet::VERBS,
+            Self::Conformance(_) => &[],
+        }
+    }
+
+    /// What the gateway keeps for the application beyond its events' delivery.
+    pub fn feeds(&self) -> Vec<FeedSpec> {
+        match self {
+            Self::Clinic(it) => it.feeds(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a plain emission does; some events are stored for their receivers besides.
+    pub fn told(&self, audiences: &[Audience], emission: BackendEmission) -> Vec<BackendAction> {
+        match self.notification_event() {
+            Some(event) => {
+                let users = audiences.iter().filter_map(|audience| self.user_of(audience));
+                notifying::told(event, users.collect(), emission, |user| self.room_of(&Audience::User(user)))
+            }
+            None => vec![BackendAction::Emit(emission)],
+        }
+    }
+
+    /// Whose all devices the audience is.
+    fn user_of(&self, audience: &Audience) -> Option<domain::UserId> {
+        let prefix = match self {
+            Self::Telehealth(_) => "notifications:",
+            Self::Diet(_) => "user_",
+            _ => return None,
+        };
+        match audience {
+            Audience::User(user) => Some(user.clone()),
+            Audience::Room(room) => domain::UserId::new(room.as_str().strip_prefix(prefix)?),
+            Audience::Role(_) | Audience::Everyone => None,
+        }
+    }
+
+    /// How clients hear of a notification, which is kept until it is read; `None`: the application has none.
+    pub fn notification_event(&self) -> Option<&'static str> {
+        match self {
+            Self::Telehealth(_) => Some(Telehealth::NOTIFICATION),
+            Self::Diet(_) => Some(Diet::NOTIFICATION),
+            _ => None,
+        }
     }
 
     /// The room that stands for an audience; `None`: the application has none like it.
     pub fn room_of(&self, audience: &Audience) -> Option<domain::RoomId> {
         match audience {
+            _ if matches!(self, Self::Clinic(_)) => Clinic::room_of(audience),
+            Audience::Room(room) if matches!(self, Self::Telehealth(_)) => Some(Telehealth::room_named(room)),
             Audience::Room(room) => Some(room.clone()),
             Audience::Everyone => Some(everyone()),
             Audience::Role(role) => everyone_with(role).ok(),
             Audience::User(user) => match self {
                 Self::Telehealth(_) => domain::RoomId::new(format!("notifications:{user}")),
                 Self::Messenger(_) => domain::RoomId::new(format!("user:{user}")),
-                Self::Conformance(_) => None,
+                Self::Portal(_) => domain::RoomId::new(format!("u:{user}")),
+                Self::Diet(_) => domain::RoomId::new(format!("user_{user}")),
+                Self::Clinic(_) | Self::Conformance(_) => None,
             },
         }
     }
@@ -286,7 +404,21 @@ impl Dialect {
     pub fn chat_limits(&self) -> ChatLimits {
         match self {
             Self::Telehealth(it) => it.chat_limits(),
-            Self::Messenger(_) | Self::Conformance(_) => ChatLimits::default(),
+            Self::Messenger(it) => it.chat_limits(),
+            Self::Portal(it) => it.chat_limits(),
+            Self::Clinic(_) | Self::Diet(_) | Self::Conformance(_) => ChatLimits::default(),
         }
+    }
+}
+
+/// An error as most applications' clients expect it: in the ack where one was asked for, as event `error` otherwise.
+fn refused(event: &str, wants_ack: bool, rejection: &Rejection) -> Actions {
+    let (message, code) = (rejection.to_string(), rejection.code());
+    if wants_ack {
+        let body = serde_json::json!({ "success": false, "error": message, "code": code });
+        vec![Action::Ack(Out::json(&body))]
+    } else {
+        let body = serde_json::json!({ "message": message, "code": code, "event": event });
+        vec![Action::emit("error", Out::json(&body))]
     }
 }

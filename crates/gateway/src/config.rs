@@ -4,24 +4,32 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use dialects::ClinicSettings;
 use domain::call::CallSettings;
+use domain::chat::ChatSettings;
+use domain::notification::NotificationSettings;
 use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
 use serde::{Deserialize, Serialize};
+use telemetry::Secret;
 
+pub use crate::api::config::{ApiConfig, ApiKeyConfig, Scope};
 use crate::auth::TokenConfig;
+pub use crate::hook::HookConfig;
+pub use crate::http::Network;
 pub use crate::ice_config::{IceConfig, TurnConfig};
+pub use crate::issue::{CookieConfig, IssueConfig, SameSite};
+pub use crate::portal_config::PortalConfig;
 
 /// Everything a gateway node is told at start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub use crate::hook::HookConfig;
-pub use crate::http::Network;
 pub struct GatewayConfig {
     /// Refuses what is only for development and tests: the `conformance` dialect.
     pub production: bool,
     pub node: NodeConfig,
     pub http: HttpConfig,
+    pub api: ApiConfig,
     /// Limits of every application; `app.limits` overrides single ones.
     pub limits: Limits,
     /// The applications served, at least one.
@@ -52,27 +60,27 @@ impl Default for NodeConfig {
 pub struct HttpConfig {
     /// Client addresses of every application that names none; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
+    pub trusted_proxies: Vec<Network>,
     /// `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub admin: Option<SocketAddr>,
     /// A connection that has not sent its request head by then is closed.
     pub header_timeout_ms: u64,
     /// A request whose body is not here by then is answered with 408, and its connection closed.
     pub body_timeout_ms: u64,
-    /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
-    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            trusted_proxies: Vec::new(),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
         }
     }
 }
-            trusted_proxies: Vec::new(),
 
 /// One application: which requests are its own, who may enter, what language it speaks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,6 +91,8 @@ pub struct AppConfig {
     pub dialect: Dialect,
     /// HTTP path; with and without the trailing slash is the same.
     pub path: String,
+    /// Path of its plain WebSocket, such as `/events`; `None`: it has none.
+    pub plain_path: Option<String>,
     /// Its Socket.IO namespace.
     pub namespace: String,
     /// `Host` names (without port) it answers to; empty: any.
@@ -91,49 +101,98 @@ pub struct AppConfig {
     pub listen: Vec<SocketAddr>,
     /// Browser origins allowed besides the same origin, exactly as browsers send them; `"*"`: any.
     pub cors_origins: Vec<String>,
-    /// Whom to believe; `None`: nobody is asked (the `conformance` dialect only).
+    /// Whether clients show a token.
+    pub auth: Auth,
+    /// Users who may log in by HTTP during development; refused with `production = true`.
+    pub dev_users: Vec<DevUser>,
+    /// Says that `auth = "none"` is meant: asked for with `production = true`.
+    pub acknowledge_no_auth: bool,
+    /// Whom to believe; `None`: nobody is asked (the `conformance` dialect, or `auth = "none"`).
     pub token: Option<TokenConfig>,
     pub on_token_expiry: OnTokenExpiry,
+    /// The application's own server, asked about users and about rights that no rule grants.
+    pub hook: Option<HookConfig>,
+    /// Bytes of the list of revoked tokens; one that is full refuses further entries.
+    pub revocations_max_bytes: i64,
     pub limits: LimitOverrides,
     pub retention: Retention,
     pub calls: CallSettings,
     pub presence: PresenceSettings,
+    pub chat: ChatSettings,
+    pub notifications: NotificationSettings,
     /// Servers that the participants of calls are told of.
     pub ice: IceConfig,
     /// Rights to rooms, what no rule grants is refused; empty: the dialect's defaults.
     pub rights: Vec<Rule>,
+    /// Events that one user may send in a minute, counted on each node; `None`: 600 for `clinic`, no limit for others; 0: no limit.
+    pub events_per_minute: Option<u32>,
+    /// What `clinic` is built with.
+    pub clinic: ClinicSettings,
+    pub portal: PortalConfig,
+    /// Socket tokens for the sessions of `portal`; `None`: none are issued.
+    pub issue: Option<IssueConfig>,
     /// Which suite the `conformance` dialect serves.
     pub profile: Option<ConformanceProfile>,
 }
 
 impl Default for AppConfig {
     fn default() -> Self {
-    /// The application's own server, asked about users and about rights that no rule grants.
-    pub hook: Option<HookConfig>,
-    /// Bytes of the list of revoked tokens; one that is full refuses further entries.
-    pub revocations_max_bytes: i64,
         Self {
             name: String::new(),
             dialect: Dialect::Telehealth,
             path: "/socket.io/".to_owned(),
+            plain_path: None,
             namespace: "/".to_owned(),
             hosts: Vec::new(),
             listen: Vec::new(),
             cors_origins: Vec::new(),
+            auth: Auth::Jwt,
+            dev_users: Vec::new(),
+            acknowledge_no_auth: false,
             token: None,
             on_token_expiry: OnTokenExpiry::Close,
+            hook: None,
+            revocations_max_bytes: 64 << 20,
             limits: LimitOverrides::default(),
             retention: Retention::default(),
             calls: CallSettings::default(),
             presence: PresenceSettings::default(),
+            chat: ChatSettings::default(),
+            notifications: NotificationSettings::default(),
             ice: IceConfig::default(),
             rights: Vec::new(),
+            events_per_minute: None,
+            clinic: ClinicSettings::default(),
+            portal: PortalConfig::default(),
+            issue: None,
             profile: None,
         }
     }
 }
 
 impl AppConfig {
+    /// The plain WebSocket's path without its trailing slash.
+    pub fn plain_base(&self) -> Option<&str> {
+        self.plain_path.as_deref().map(|path| path.trim_end_matches('/'))
+    }
+
+    /// Events that one user may send in a minute; `None`: no limit.
+    pub fn user_rate(&self) -> Option<u32> {
+        /// Ten a second: nobody's screen asks more often.
+        const CLINIC: u32 = 600;
+        let default = (self.dialect == Dialect::Clinic).then_some(CLINIC);
+        self.events_per_minute.or(default).filter(|rate| *rate > 0)
+    }
+
+    /// With the dialect's own defaults in place.
+    pub fn settled(&self) -> Self {
+        let mut app = self.clone();
+        if let (Dialect::Portal, Some(token)) = (app.dialect, &mut app.token) {
+            token.sources = token.sources_or(&crate::portal_config::token_sources());
+        }
+        app
+    }
+
     /// The path without its trailing slash: `/socket.io`.
     pub fn base_path(&self) -> &str {
         self.path.trim_end_matches('/')
@@ -145,9 +204,20 @@ impl AppConfig {
 pub enum Dialect {
     Telehealth,
     Messenger,
+    Diet,
+    Clinic,
+    Portal,
     Conformance,
-            hook: None,
-            revocations_max_bytes: 64 << 20,
+}
+
+/// Whether clients show a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Who shows none that counts is refused.
+    Jwt,
+    /// Everybody is believed: the `diet` dialect's old clients, which have no token. `app.token` is not asked then.
+    None,
 }
 
 /// The handlers and timings of one public suite.
@@ -160,6 +230,20 @@ pub enum ConformanceProfile {
     Client,
     /// Rooms for load tests.
     Rooms,
+}
+
+/// A user of the development configuration (`POST /api/v1/auth/login`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevUser {
+    pub email: String,
+    pub password: Secret<String>,
+    /// The user id: a string or an integer.
+    pub user: serde_json::Value,
+    pub role: Option<String>,
+    pub name: Option<String>,
+    /// Further claims of the token.
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the expiry of a live connection's token does.
@@ -216,7 +300,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// No limit may be 0: it would refuse everything.
+            /// Hardly a limit may be 0: it would refuse everything.
             fn check(&self, path: &str, errors: &mut Vec<ConfigError>) {
                 LimitOverrides { $($field: Some(self.$field),)+ }.check(path, errors);
             }
@@ -224,13 +308,16 @@ macro_rules! limits {
 
         impl LimitOverrides {
             fn check(&self, path: &str, errors: &mut Vec<ConfigError>) {
-                $(if self.$field == Some(0) {
+                $(if self.$field == Some(0) && !MAY_BE_ZERO.contains(&stringify!($field)) {
                     errors.push(ConfigError::new(format!("{path}.{}", stringify!($field)), "must be at least 1"));
                 })+
             }
         }
     };
 }
+
+/// Limits that 0 switches off.
+const MAY_BE_ZERO: [&str; 1] = ["messages_per_minute"];
 
 limits! {
     /// Largest Engine.IO request body or frame, announced to clients as `maxPayload`.
@@ -249,14 +336,24 @@ limits! {
     connect_timeout_ms: u64 = 45_000,
     ping_interval_ms: u64 = 25_000,
     ping_timeout_ms: u64 = 20_000,
+    /// How long a connection without a token that counts may wait for one: a plain WebSocket for its first frame, the grace of `portal`.
+    authenticate_timeout_ms: u64 = 10_000,
     /// From the WebSocket's opening to the packet `5`.
     upgrade_timeout_ms: u64 = 10_000,
     /// Characters of a chat message.
     message_chars: usize = 4096,
     /// Attachments of a chat message (their metadata).
     message_attachments: usize = 32,
+    /// Bytes of JSON that describe one attachment of a chat message.
+    attachment_bytes: usize = 4096,
+    /// Bytes of JSON in a chat message's metadata.
+    metadata_bytes: usize = 65_536,
+    /// Chat messages of one user in a minute, on all nodes together; 0: any number.
+    messages_per_minute: usize = 0,
     /// Participants listed for one room and node thread; further ones are members but not listed.
     participants_listed: usize = 500,
+    /// Sockets of one node that lists of clients show.
+    clients_listed: usize = 1000,
     /// How long a recoverable event may wait for its acknowledgement before the sender hears `unavailable`.
     publish_timeout_ms: u64 = 5_000,
     /// How long a command may wait for a coordinator's decision before the sender hears `unavailable`.
@@ -278,6 +375,9 @@ impl ConfigError {
         Self { path: path.into(), message: message.into() }
     }
 }
+
+/// An application's subjects begin with `tl.<name>.`; these begin other ones.
+const RESERVED_NAMES: [&str; 3] = ["api", "coord", "node"];
 
 impl GatewayConfig {
     /// Every mistake that types alone do not show. Key files are read by [`crate::auth::Verifier::build`], not here.
@@ -301,6 +401,7 @@ impl GatewayConfig {
         self.check_names(&mut errors);
         self.check_routes(&mut errors);
         self.check_conformance(&mut errors);
+        errors.extend(self.api.check(&self.app));
         errors
     }
 
@@ -311,8 +412,14 @@ impl GatewayConfig {
         if app.name.is_empty() || app.name.len() > 32 || !app.name.bytes().all(name_char) {
             refuse("name", "must be 1 to 32 characters of a-z, 0-9, `_` and `-`");
         }
+        if RESERVED_NAMES.contains(&app.name.as_str()) {
+            refuse("name", "is a part of subjects that Trunkline keeps for itself");
+        }
         if !app.path.starts_with('/') || app.base_path().is_empty() {
             refuse("path", "must start with `/` and be longer than that, like `/socket.io/`");
+        }
+        if app.plain_base().is_some_and(|path| !path.starts_with('/') || path == app.base_path()) {
+            refuse("plain_path", "must start with `/`, be longer than that, and differ from `path`");
         }
         if !app.namespace.starts_with('/') {
             refuse("namespace", "must start with `/`");
@@ -327,23 +434,39 @@ impl GatewayConfig {
                     "the conformance dialect needs `profile`: engineio, socketio, engine-client, client or rooms",
                 );
             }
-            (Dialect::Telehealth | Dialect::Messenger, Some(_)) => {
+            (dialect, Some(_)) if dialect != Dialect::Conformance => {
                 refuse("profile", "belongs to the conformance dialect only")
             }
             _ => {}
         }
-        if app.dialect != Dialect::Conformance && app.token.is_none() {
+        if app.dialect != Dialect::Conformance && app.auth == Auth::Jwt && app.token.is_none() {
             refuse(
                 "token",
                 "no key to verify tokens with: set app.token.secret (or JWT_SECRET), or app.token.keys",
             );
         }
+        match (app.auth, app.dialect) {
+            (Auth::Jwt, _) => {}
+            (Auth::None, Dialect::Diet) if self.production && !app.acknowledge_no_auth => refuse(
+                "auth",
+                "`none` believes whoever connects and is refused with production = true, unless acknowledge_no_auth = true",
+            ),
+            (Auth::None, Dialect::Diet) => {}
+            (Auth::None, _) => refuse("auth", "`none` is for the diet dialect only"),
+        }
         for mistake in Rights::new(app.rights.clone()).err().into_iter().flatten() {
             errors.push(ConfigError::new(format!("{at}.rights"), mistake.to_string()));
         }
+        if app.issue.is_some() && app.dialect != Dialect::Portal {
+            refuse("issue", "socket tokens are issued for the portal dialect only");
+        }
         self.check_retention(app, at, errors);
         check_calls(&app.calls, &format!("{at}.calls"), errors);
+        self.check_dev_users(app, at, errors);
+        check_notifications(&app.notifications, &format!("{at}.notifications"), errors);
         check_presence(&app.presence, &format!("{at}.presence"), errors);
+        self.check_chat(app, at, errors);
+        check_clinic(&app.clinic, &format!("{at}.clinic"), errors);
         app.limits.check(&format!("{at}.limits"), errors);
     }
 
@@ -356,6 +479,38 @@ impl GatewayConfig {
             let message =
                 format!("must be at least {least_s}: ping interval and timeout, and a minute of margin");
             errors.push(ConfigError::new(format!("{at}.retention.events_max_age_s"), message));
+        }
+    }
+
+    fn check_dev_users(&self, app: &AppConfig, at: &str, errors: &mut Vec<ConfigError>) {
+        for (index, user) in app.dev_users.iter().enumerate() {
+            let mut refuse = |key: &str, message: &str| {
+                errors.push(ConfigError::new(format!("{at}.dev_users[{index}]{key}"), message));
+            };
+            if self.production {
+                refuse("", "is for development only and refused with production = true");
+            }
+            if user.email.is_empty() || user.password.expose().is_empty() {
+                refuse("", "needs an email and a password");
+            }
+            if domain::UserId::from_json(&user.user).is_none() {
+                refuse(".user", "must be a string or an integer");
+            }
+        }
+    }
+
+    fn check_chat(&self, app: &AppConfig, at: &str, errors: &mut Vec<ConfigError>) {
+        /// Slots of one sender that one read finds by subject.
+        const MOST_PER_MINUTE: usize = 1000;
+        let mistakes = app.chat.mistakes().into_iter();
+        errors.extend(mistakes.map(|(name, must)| ConfigError::new(format!("{at}.chat.{name}"), must)));
+        if app.chat.open && self.production {
+            let why = "lets everybody into every chat and is refused with production = true";
+            errors.push(ConfigError::new(format!("{at}.chat.open"), why));
+        }
+        if self.limits.with(&app.limits).messages_per_minute > MOST_PER_MINUTE {
+            let path = format!("{at}.limits.messages_per_minute");
+            errors.push(ConfigError::new(path, format!("must be at most {MOST_PER_MINUTE}; 0: any number")));
         }
     }
 
@@ -387,7 +542,11 @@ impl GatewayConfig {
             || (a.listen.is_empty() && b.listen.is_empty());
         let share_host =
             a.hosts.is_empty() && b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host));
-        share_listener && share_host && a.base_path() == b.base_path() && a.namespace == b.namespace
+        let same_path = a.base_path() == b.base_path() && a.namespace == b.namespace;
+        let is_plain_of = |plain: &AppConfig, other: &AppConfig| {
+            plain.plain_base().is_some_and(|path| path == other.base_path() || Some(path) == other.plain_base())
+        };
+        share_listener && share_host && (same_path || is_plain_of(a, b) || is_plain_of(b, a))
     }
 
     /// Where an application listens: its own addresses or the general ones.
@@ -425,6 +584,38 @@ fn check_calls(calls: &CallSettings, at: &str, errors: &mut Vec<ConfigError>) {
         ("kept_ms", calls.kept_ms, 1000),
     ];
     check_least(&least, at, errors);
+}
+
+fn check_notifications(settings: &NotificationSettings, at: &str, errors: &mut Vec<ConfigError>) {
+    let least = [
+        ("per_user", settings.per_user as u64, 1),
+        // The shortest time to live of a message.
+        ("max_age_s", settings.max_age_s, 1),
+        ("bytes", settings.bytes as u64, 1),
+        ("page", settings.page as u64, 1),
+        ("page_most", settings.page_most as u64, settings.page as u64),
+    ];
+    check_least(&least, at, errors);
+    if settings.per_user > NotificationSettings::MOST_PER_USER {
+        let message = format!("must be at most {}", NotificationSettings::MOST_PER_USER);
+        errors.push(ConfigError::new(format!("{at}.per_user"), message));
+    }
+}
+
+fn check_clinic(clinic: &ClinicSettings, at: &str, errors: &mut Vec<ConfigError>) {
+    let least = [
+        ("audit_kept", clinic.audit_kept, 1),
+        ("catalog_kept", clinic.catalog_kept, 1),
+        ("page_entries", clinic.page_entries, 1),
+        ("text_chars", clinic.text_chars as u64, 1),
+        ("pdf_bytes", clinic.pdf_bytes as u64, 1),
+    ];
+    check_least(&least, at, errors);
+    for (name, role) in [("administrator", &clinic.administrator), ("doctor", &clinic.doctor)] {
+        if role.is_empty() {
+            errors.push(ConfigError::new(format!("{at}.{name}"), "must name a role"));
+        }
+    }
 }
 
 fn check_presence(presence: &PresenceSettings, at: &str, errors: &mut Vec<ConfigError>) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bus::{AppendError, BucketSpec, Bus, BusConfig, BusError, ConnectError};
@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Auth, ConfigError, GatewayConfig};
 use crate::coordination::Coordinator;
+use crate::issue::Issuer;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
@@ -81,6 +82,8 @@ pub struct RunningGateway {
     id: NodeId,
     /// Application names and the addresses that serve them.
     pub addrs: Vec<(String, SocketAddr)>,
+    /// Where back ends call.
+    pub api_addrs: Vec<SocketAddr>,
     shards: Vec<ShardHandle>,
     shared: Arc<Shared>,
     stop_accepting: watch::Sender<bool>,
@@ -98,7 +101,10 @@ impl Gateway {
     pub async fn start(config: GatewayConfig, deps: Deps) -> Result<RunningGateway, StartError> {
         let Deps { bus: bus_config, replicas, registry, readiness } = deps;
         let apps: Arc<[App]> = App::build_all(&config).map_err(StartError::Config)?.into();
+        let api = Api::build(&config.api).map_err(StartError::Config)?;
+        warn_of_open(&apps);
         let listeners = listen(&config).await?;
+        let api_listeners = listen_api(&config).await?;
         let bus = Bus::connect(bus_config, &registry).await?;
         let key = prepare(&bus, &apps, replicas).await?;
         let id = NodeId::from_random(rand::random());
@@ -126,6 +132,8 @@ impl Gateway {
             key,
             open: apps.iter().map(|_| AtomicUsize::new(0)).collect(),
             apps,
+            census: AtomicU64::new(0),
+            api,
             clock,
             metrics: metrics.clone(),
             bus: bus.clone(),
@@ -143,18 +151,23 @@ impl Gateway {
             spawn_shard(&config, &served, handle.clone(), handles.clone(), shared.clone(), inbox)
                 .map_err(StartError::Thread)?;
         }
-        let relisted = (shared.bus.clone(), handles.clone());
-        lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
-        let (stop_accepting, stopped) = watch::channel(false);
-        let mut addresses = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let names = listener.apps.iter().map(|app| shared.app(*app).name().to_owned());
-            addresses.extend(names.map(|name| (name, listener.address)));
         revocation::follow(&shared.bus, &shared.apps, &handles).await.map_err(StartError::Revocations)?;
         read_key_sets(&shared).await;
         stats::start(shared.clone(), handles.clone());
         members::listen(&shared, &handles)?;
         api::listen(&shared, &handles)?;
+        let relisted = (shared.bus.clone(), handles.clone());
+        lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
+        let (stop_accepting, stopped) = watch::channel(false);
+        let mut addresses = Vec::new();
+        let mut api_addresses = Vec::new();
+        for socket in api_listeners {
+            api_addresses.extend(socket.local_addr());
+            tokio::spawn(accept(socket, listeners.len(), handles.clone(), stopped.clone()));
+        }
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let names = listener.apps.iter().map(|app| shared.app(*app).name().to_owned());
+            addresses.extend(names.map(|name| (name, listener.address)));
             tokio::spawn(accept(listener.socket, index, handles.clone(), stopped.clone()));
         }
         readiness.ready("listeners");
@@ -162,6 +175,7 @@ impl Gateway {
         Ok(RunningGateway {
             id,
             addrs: addresses,
+            api_addrs: api_addresses,
             shards: handles,
             shared,
             stop_accepting,
@@ -227,6 +241,16 @@ impl RunningGateway {
     }
 }
 
+/// An application that believes everybody must be meant.
+fn warn_of_open(apps: &[App]) {
+    for app in apps.iter().filter(|app| app.config.auth == Auth::None) {
+        tracing::warn!(
+            app = app.name(),
+            "auth = \"none\": nobody shows a token, and whoever connects may say to be any user"
+        );
+    }
+}
+
 /// Names the node in the bucket of gateways, before it has a lease and whenever it has one again: the coordinators remove the
 /// records of those that are named and have none.
 async fn register(bus: &Bus, id: NodeId, replicas: usize) -> Result<(), StartError> {
@@ -272,6 +296,16 @@ async fn listen(config: &GatewayConfig) -> Result<Vec<Listener>, StartError> {
     Ok(listeners)
 }
 
+/// The server API's own addresses.
+async fn listen_api(config: &GatewayConfig) -> Result<Vec<TcpListener>, StartError> {
+    let mut sockets = Vec::new();
+    for address in config.api.listen.iter().filter(|_| config.api.is_served()) {
+        let bound = TcpListener::bind(address).await;
+        sockets.push(bound.map_err(|error| StartError::Listen { address: *address, error })?);
+    }
+    Ok(sockets)
+}
+
 /// Each session may hold a poll that came to another node.
 fn forward_limits(apps: &[App]) -> ForwardLimits {
     let least = ForwardLimits::default();
@@ -284,11 +318,23 @@ async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<SidKey, Sta
     for app in apps {
         bus.ensure_stream(&app.event_stream(replicas)).await?;
         bus.ensure_stream(&app.chat_stream(replicas)).await?;
+        for feed in app.feed_streams(replicas) {
+            bus.ensure_stream(&feed).await?;
+        }
         bus.ensure_bucket(&BucketSpec::new(&app.roster, replicas)).await?;
+        bus.ensure_bucket(&BucketSpec::new(&app.marks, replicas)).await?;
+        bus.ensure_bucket(&BucketSpec::new(&app.idempotency, replicas)).await?;
+        if app.verifier.is_some() {
+            bus.ensure_bucket(&revocation::spec(app, replicas)).await?;
+        }
+        for bucket in app.notification_buckets(replicas) {
+            bus.ensure_bucket(&bucket).await?;
+        }
         for bucket in app.realtime_buckets(replicas) {
             bus.ensure_bucket(&bucket).await?;
         }
     }
+    bus.ensure_bucket(&BucketSpec::new(stats::BUCKET, replicas)).await?;
     const BUCKET: &str = "TL_cluster";
     const KEY: &str = "sid_key";
     bus.ensure_bucket(&BucketSpec::new(BUCKET, replicas)).await?;
@@ -311,6 +357,19 @@ async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<SidKey, Sta
     Err(StartError::SidKey("it exists but cannot be read".into()))
 }
 
+/// Sets of public keys are read before clients come, if their sources answer; a node without them serves none who needs them.
+async fn read_key_sets(shared: &Shared) {
+    for app in shared.apps.iter() {
+        let sessions = app.issuer.as_ref().map(Issuer::session);
+        for jwks in app.verifier.iter().chain(sessions).filter_map(|verifier| verifier.jwks()) {
+            tokio::spawn(jwks.clone().run(app.name().to_owned(), shared.metrics.clone()));
+            if !jwks.ready().await {
+                tracing::warn!(app = app.name(), "the public keys are not known yet: tokens cannot be checked");
+            }
+        }
+    }
+}
+
 fn threads(config: &GatewayConfig) -> u8 {
     /// One bit per shard in a room's mask.
     const MOST: usize = 64;
@@ -321,14 +380,6 @@ fn threads(config: &GatewayConfig) -> u8 {
 
 fn channels(threads: u8) -> (Vec<ShardHandle>, Vec<tokio::sync::mpsc::Sender<node::Fed>>, Vec<Inbox>) {
     let mut all = (Vec::new(), Vec::new(), Vec::new());
-        bus.ensure_bucket(&BucketSpec::new(&app.marks, replicas)).await?;
-        bus.ensure_bucket(&BucketSpec::new(&app.idempotency, replicas)).await?;
-        if app.verifier.is_some() {
-            bus.ensure_bucket(&revocation::spec(app, replicas)).await?;
-        }
-        for bucket in app.notification_buckets(replicas) {
-            bus.ensure_bucket(&bucket).await?;
-        }
     for ix in 0..threads {
         let (handle, feed, inbox) = shard::channel(ix);
         all.0.push(handle);
@@ -356,17 +407,6 @@ fn spawn_shard(
             let server = http::Server::build(&config, &listeners, &shard);
             shard.run(inbox, server).await;
         });
-/// Sets of public keys are read before clients come, if their sources answer; a node without them serves none who needs them.
-async fn read_key_sets(shared: &Shared) {
-    for app in shared.apps.iter() {
-        let Some(jwks) = app.verifier.as_ref().and_then(|verifier| verifier.jwks()) else { continue };
-        tokio::spawn(jwks.clone().run(app.name().to_owned(), shared.metrics.clone()));
-        if !jwks.ready().await {
-            tracing::warn!(app = app.name(), "the public keys are not known yet: tokens cannot be checked");
-        }
-    }
-}
-
     })?;
     Ok(())
 }

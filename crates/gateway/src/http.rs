@@ -3,11 +3,13 @@
 
 mod body;
 mod cors;
+mod endpoints;
 pub mod handshake;
-
+mod issue;
 mod login;
 mod plain;
 mod proxies;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,8 +47,8 @@ static NEXT_POLL: AtomicU64 = AtomicU64::new(1);
 pub struct Server {
     routers: Vec<axum::Router>,
     header_timeout: Duration,
-}
     trusted: Rc<[Network]>,
+}
 
 /// What a route's handler needs.
 #[derive(Debug)]
@@ -59,35 +61,48 @@ struct Site {
     all: Vec<ShardHandle>,
 }
 
-#[derive(Clone, Copy, Debug)]
 /// The client, as far as proxies in front of us can be believed.
+#[derive(Clone, Copy, Debug)]
 struct Peer(SocketAddr);
 
-impl Server {
 /// Whether the client speaks TLS.
 #[derive(Clone, Copy, Debug)]
 struct Secure(bool);
 
-    /// `listeners`: for each address served, the applications on it.
+impl Server {
+    /// `listeners`: for each address served, the applications on it. The server API, if it is served, follows them.
     pub fn build(config: &GatewayConfig, listeners: &[Vec<u16>], shard: &Shard) -> Rc<Self> {
+        let body_timeout = Duration::from_millis(config.http.body_timeout_ms);
+        let site = |app: &u16| {
+            Arc::new(Site {
+                app: *app,
+                body_timeout,
+                shared: shard.shared.clone(),
+                here: shard.handle.clone(),
+                all: shard.all.clone(),
+            })
+        };
         let router = |apps: &Vec<u16>| {
-            apps.iter().fold(axum::Router::new(), |router, app| {
-                let site = Arc::new(Site {
-                    app: *app,
-                    body_timeout: Duration::from_millis(config.http.body_timeout_ms),
-                    shared: shard.shared.clone(),
-                    here: shard.handle.clone(),
-                    all: shard.all.clone(),
+            let sites: Vec<Arc<Site>> = apps.iter().map(site).collect();
+            let router = endpoints::add(axum::Router::new(), &sites);
+            sites.into_iter().fold(router, |router, site| {
+                let base = shard.shared.app(site.app).config.base_path().to_owned();
+                let plain = shard.shared.app(site.app).config.plain_base().map(str::to_owned);
+                let router = plain.iter().fold(router, |router, path| {
+                    router
+                        .route(&format!("{path}/"), any(plain::serve).with_state(site.clone()))
+                        .route(path, any(plain::serve).with_state(site.clone()))
                 });
-                let base = shard.shared.app(*app).config.base_path().to_owned();
                 router
                     .route(&format!("{base}/"), any(serve).with_state(site.clone()))
                     .route(&base, any(serve).with_state(site))
             })
         };
+        let api = config.api.is_served().then(|| crate::api::router(shard, body_timeout));
         Rc::new(Self {
-            routers: listeners.iter().map(router).collect(),
+            routers: listeners.iter().map(router).chain(api).collect(),
             header_timeout: Duration::from_millis(config.http.header_timeout_ms),
+            trusted: config.http.trusted_proxies.clone().into(),
         })
     }
 
@@ -101,7 +116,6 @@ struct Secure(bool);
             if let Err(error) = connection(router, timeout, trusted, stream, peer).await {
                 tracing::trace!(%peer, %error, "HTTP connection ended");
             }
-            trusted: config.http.trusted_proxies.clone().into(),
             metrics.connections.dec();
         });
     }
@@ -110,6 +124,7 @@ struct Secure(bool);
 async fn connection(
     router: axum::Router,
     header_timeout: Duration,
+    trusted: Rc<[Network]>,
     stream: std::net::TcpStream,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -129,7 +144,6 @@ async fn connection(
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
     builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await?;
     Ok(())
-    trusted: Rc<[Network]>,
 }
 
 async fn serve(

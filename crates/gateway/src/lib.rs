@@ -3,27 +3,35 @@
 //! Start at [`Gateway::start`]: it wires everything. `http` takes requests, `shard` owns sessions, `node` is the rooms' side
 //! towards the bus, `peers` talks with other nodes about single sessions.
 
+mod api;
 mod app;
 pub mod auth;
 mod clock;
 pub mod config;
 mod coordination;
+mod facts;
 mod gateway;
 mod http;
-mod ice_config;
-mod lease;
 mod hook;
+mod ice_config;
+mod issue;
+mod lease;
 mod link;
+mod members;
 mod metrics;
 mod node;
-mod peers;
-mod presence;
-mod records;
 mod notifications;
 mod outbound;
+mod peers;
+mod plain;
+mod portal_config;
+mod rate;
+mod presence;
+mod records;
+pub mod revocation;
 mod roster;
 mod shard;
+mod stats;
 
 pub use app::dialects;
 pub use gateway::{Deps, Gateway, RunningGateway, StartError};
-pub mod revocation;

@@ -51,7 +51,7 @@ pub fn of_token<'a>(dialect: &'a Messenger, identity: &'a Identity) -> impl Iter
 }
 
 /// Chat ids are bounded as user ids are.
-fn room(id: &domain::UserId) -> Option<RoomId> {
+pub fn room(id: &domain::UserId) -> Option<RoomId> {
     RoomId::new(format!("{PREFIX}{id}"))
 }
 

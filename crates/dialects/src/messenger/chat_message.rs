@@ -11,7 +11,7 @@ use super::wire::user_room;
 use crate::time::iso8601;
 use crate::{Action, Actions, Amend, Announcement, Command, Out, Outcome, Post, chatting};
 
-const KINDS: [&str; 5] = ["text", "image", "file", "audio", "video"];
+pub const KINDS: [&str; 5] = ["text", "image", "file", "audio", "video"];
 
 /// Stored, told to the chat with this socket in it, then acked.
 pub fn send(ask: &Ask<'_>) -> Result<Actions, Rejection> {
@@ -179,7 +179,7 @@ fn reply_to(ask: &Ask<'_>, room: &RoomId) -> Result<Option<u64>, Rejection> {
 }
 
 /// Descriptions of what is stored elsewhere; keys that are not known stay.
-fn attachments(value: Option<Value>) -> Result<Vec<Value>, Rejection> {
+pub fn attachments(value: Option<Value>) -> Result<Vec<Value>, Rejection> {
     let wrong = || invalid("attachments", "must be a list of { type, url, name, size }");
     let Some(value) = value else { return Ok(Vec::new()) };
     let Value::Array(list) = value else { return Err(wrong()) };

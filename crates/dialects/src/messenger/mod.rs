@@ -4,6 +4,7 @@
 
 mod announce;
 mod asked;
+mod backend;
 mod calls;
 mod chat;
 mod chat_message;

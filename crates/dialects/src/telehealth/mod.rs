@@ -1,16 +1,20 @@
-//! `telehealth`: remote visits. Rooms, `message:send` stored and delivered, typing, calls of two, presence; acks everywhere.
+//! `telehealth`: remote visits. Rooms, messages with their history and status, typing, calls of two, presence; acks everywhere.
 //!
 //! Start at [`Telehealth::event`] for what clients say; what the coordinator announces stands in `announce` and `presence`.
-//! Not here yet: notifications, history, read marks. Their events are answered as unknown ones.
+//! Not here yet: notifications. Their events are answered as unknown ones.
 
 mod announce;
+mod backend;
 mod calls;
+mod history;
 mod message;
+mod notifications;
 mod presence;
 mod rooms;
 
 use std::borrow::Cow;
 
+use domain::chat::ChatSettings;
 use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, RoomId, Rule};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +31,7 @@ pub struct Telehealth {
     namespace: Box<str>,
     rights: Rights,
     limits: ChatLimits,
+    chat: ChatSettings,
     realtime: Realtime,
 }
 
@@ -40,7 +45,13 @@ impl Telehealth {
         realtime: Realtime,
     ) -> Result<Self, Vec<RightsError>> {
         let rules = if rules.is_empty() { Self::default_rules() } else { rules };
-        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits, realtime })
+        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits, chat: ChatSettings::default(), realtime })
+    }
+
+    /// With settings of the chat other than the defaults.
+    #[must_use]
+    pub fn with_chat(self, chat: ChatSettings) -> Self {
+        Self { chat, ..self }
     }
 
     /// Visits and calls by the claim `visits`; topics and everybody's presence for everyone who is authenticated.
@@ -114,8 +125,11 @@ impl Telehealth {
             "room:join" => self.room_join(socket, identity, inbound),
             "room:leave" => self.room_leave(socket, identity, inbound),
             "message:send" => self.message_send(socket, identity, inbound),
+            "message:history" => self.message_history(socket, identity, inbound),
+            "message:read" => self.message_read(socket, identity, inbound),
             "typing:start" | "typing:stop" => self.typing(socket, identity, inbound),
             name if name.starts_with("call:") => self.call_event(socket, identity, inbound),
+            name if name.starts_with("notification:") => self.notification_event(identity, inbound),
             name if name.starts_with("presence:") => self.presence_event(identity, inbound),
             _ => Err(Rejection::UnknownEvent),
         };
@@ -222,23 +236,6 @@ impl Telehealth {
             ),
             Action::run(Command::Emit(news)),
         ])
-    }
-
-    fn typing(
-        &self,
-        socket: &Socket<'_>,
-        identity: &Identity,
-        inbound: &Inbound<'_>,
-    ) -> Result<Actions, Rejection> {
-        let payload: Map<String, Value> = inbound.object()?;
-        let asked = text(&payload, "roomId")?;
-        let room = self.permitted(socket, identity, asked)?;
-        let args =
-            Out::json(&json!({ "roomId": room.id, "userId": identity.wire_id(), "role": identity.role }));
-        let event = Cow::Owned(inbound.name.to_owned());
-        let emission =
-            Emission { rooms: vec![room.id], event, args, delivery: Delivery::Ephemeral, except_self: true };
-        Ok(vec![Action::run(Command::Emit(emission)), Action::Ack(Out::json(&json!({ "success": true })))])
     }
 
     /// The canonical room behind a name, if the user may enter it and send to it. `call:{callId}` is open to the devices in that

@@ -43,7 +43,8 @@ pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
                 kept: Duration::from_secs(config.idempotency_s),
             };
             let work = async |stamp: Stamp| {
-                let actions = plan(app, &call, &fields, stamp.at_ms)?;
+                let mut actions = plan(app, &call, &fields, stamp.at_ms)?;
+                name_posts(&mut actions, stamp);
                 execute(&shard, call.app, actions, stamp).await
             };
             once.run(&call, key, work).await
@@ -97,6 +98,16 @@ fn scope_of(action: &BackendAction) -> Scope {
         BackendAction::Notify(_) => Scope::Notify,
         BackendAction::Record(_) | BackendAction::Fact(_) => Scope::Emit,
         BackendAction::Move { .. } | BackendAction::Revoke(_) => Scope::Admin,
+    }
+}
+
+/// A message that is posted again under the same name is stored once.
+fn name_posts(actions: &mut [BackendAction], stamp: Stamp) {
+    for (index, action) in actions.iter_mut().enumerate() {
+        if let BackendAction::Post(post) = action {
+            let name = || format!("api-{:032x}", stamp.random.wrapping_add(index as u128)).into();
+            post.draft.client_id.get_or_insert_with(name);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use socketio::{AckId, Args, Namespace};
 use super::commands::{self, Actor, Task};
 use super::session::{Session, SessionKey};
 use super::{Shard, State};
+use crate::app::App;
 use crate::clock::unix_ms;
 
 /// Rights that one event may ask the hook for.
@@ -25,7 +26,7 @@ const ACK_TIMEOUT_MS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Run {
     nsp: Namespace,
-    serial: u32,
+    pub serial: u32,
     ack: Option<AckId>,
     rest: VecDeque<Action>,
     /// The event is the CONNECT: it must end accepted or refused.
@@ -37,12 +38,29 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn connect(nsp: Namespace, serial: u32, actions: Actions) -> Self {
-        Self { connecting: true, ..Self::event(nsp, serial, None, actions) }
+    pub fn connect(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
+        Self { connecting: true, ..Self::event(nsp, serial, ack, actions) }
     }
 
-    fn event(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
+    pub fn event(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
         Self { nsp, serial, ack, rest: actions.into(), connecting: false, event: None, granted: Vec::new() }
+    }
+
+    /// The event's own arguments, its name first.
+    pub fn args(&self) -> Option<&Args> {
+        self.event.as_ref()
+    }
+
+    /// The event, to be handled another time: this run has nothing left to answer.
+    pub fn take_event(&mut self) -> Option<(Option<AckId>, Args)> {
+        self.event.take().map(|args| (self.ack.take(), args))
+    }
+
+    /// These actions come next.
+    pub fn first(&mut self, actions: Actions) {
+        for action in actions.into_iter().rev() {
+            self.rest.push_front(action);
+        }
     }
 }
 
@@ -84,7 +102,10 @@ impl State {
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             let inbound = inbound(&name, &elements[1..], args.attachments(), ack.is_some());
-            app.dialect.event(socket, &inbound)
+            match over_rate(shard, app, socket) {
+                None => app.dialect.event(socket, &inbound),
+                Some(rejection) => app.dialect.refuse(&inbound, &rejection),
+            }
         });
         let Some((serial, actions)) = actions else { return };
         self.speaks(shard, session, serial);
@@ -135,7 +156,7 @@ impl State {
                 return;
             }
             match action {
-                Action::Accept => self.accept(shard, session, &run),
+                Action::Accept => self.accept(shard, session, &mut run),
                 Action::Refuse(refusal) => return self.turn_away(shard, session, &run, &refusal),
                 Action::Ack(out) => {
                     if let Some(id) = run.ack.take() {
@@ -158,6 +179,8 @@ impl State {
                         socket.stage = stage;
                     }
                 }
+                Action::PutOff { otherwise } => self.put_off(shard, session, &mut run, otherwise),
+                Action::Restore => self.restore(shard, session, run.serial),
                 Action::AskHook { right, otherwise } => {
                     let Some(actor) = actor(session, run.serial) else { return };
                     let command = Command::Authorize { right: right.to_string() };
@@ -169,6 +192,10 @@ impl State {
                     match command {
                         Command::Emit(emission) if emission.delivery == Delivery::Ephemeral => {
                             let outcome = commands::publish(shard, &actor, &emission);
+                            self.settled(shard, session, &mut run, then, outcome);
+                        }
+                        Command::Typing(signal) => {
+                            let outcome = self.hear_typing(shard, &actor, *signal);
                             self.settled(shard, session, &mut run, then, outcome);
                         }
                         command => return self.wait_for(session, actor, command, run, After::Then(then)),
@@ -271,19 +298,31 @@ impl State {
         }
     }
 
-    fn accept(&mut self, shard: &Shard, session: &mut Session, run: &Run) {
+    fn accept(&mut self, shard: &Shard, session: &mut Session, run: &mut Run) {
         let Some(socket) = session.socket_by_serial(run.serial) else { return };
         socket.accepted = true;
         let id = socket.id.clone();
-        let Some(accepted) = session.io.as_mut().and_then(|io| io.accept(&run.nsp, &id, None)) else {
+        let accepted = session.io.as_mut().and_then(|io| io.accept(&run.nsp, &id, None));
+        if accepted.is_none() && session.plain.is_none() {
             return;
-        };
-        session.released.extend(accepted.held);
+        }
         let app = session.app;
         if let Some(socket) = session.socket_by_serial(run.serial) {
             self.list_device(shard, app, socket, 0);
+            self.count_socket(shard, app, socket, None);
         }
-        self.send(shard, session, Frame::Text(accepted.frame.into()));
+        match accepted {
+            Some(accepted) => {
+                session.released.extend(accepted.held);
+                self.send(shard, session, Frame::Text(accepted.frame.into()));
+            }
+            None => {
+                if let Some(id) = run.ack.take() {
+                    let body = serde_json::json!({ "success": true });
+                    self.send_plain_ack(shard, session, id, Out::json(&body));
+                }
+            }
+        }
     }
 
     fn turn_away(&mut self, shard: &Shard, session: &mut Session, run: &Run, refusal: &dialects::Refusal) {
@@ -296,6 +335,9 @@ impl State {
     }
 
     fn send_ack(&mut self, shard: &Shard, session: &mut Session, nsp: &Namespace, id: AckId, out: Out) {
+        if session.plain.is_some() {
+            return self.send_plain_ack(shard, session, id, out);
+        }
         let mut packet = vec![b'4'];
         socketio::encode_ack_into(&mut packet, nsp.as_str(), id.into_u64(), &out.tail, out.attachments.len());
         self.send_packet(shard, session, packet, out.attachments);
@@ -310,6 +352,9 @@ impl State {
         event: &str,
         out: Out,
     ) {
+        if session.plain.is_some() {
+            return self.send_plain_event(shard, session, event, out);
+        }
         let mut packet = vec![b'4'];
         socketio::encode_event_into(
             &mut packet,
@@ -355,6 +400,19 @@ fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
     let elements = args.elements();
     let inbound = inbound(&name, &elements[1..], args.attachments(), run.ack.is_some());
     shard.shared.app(session.app).dialect.event(&view, &inbound)
+}
+
+/// A user who says more than may be said.
+fn over_rate(shard: &Shard, app: &App, socket: &dialects::Socket<'_>) -> Option<Rejection> {
+    let (rates, user) = (app.rates.as_ref()?, &socket.identity?.user);
+    if rates.take(user.as_str(), shard.now()) {
+        return None;
+    }
+    let limit = u64::from(rates.per_minute);
+    let rejection =
+        Rejection::OverLimit { what: "number of events per minute", limit, setting: "app.events_per_minute" };
+    shard.shared.metrics.rejections.with_label_values(&[rejection.code()]).inc();
+    Some(rejection)
 }
 
 fn inbound<'a>(

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use cluster::sid::{log_name, socket_id};
-use dialects::TokenFailure;
+use dialects::{Action, TokenFailure};
 use domain::Identity;
 use engineio::{CloseReason, Input, Message};
-use socketio::{Event, Incoming, Json, Namespace, Violation};
+use socketio::{AckId, Event, Incoming, Json, Namespace, Violation};
 
 use super::actions::Run;
 use super::admission::Knock;
@@ -45,7 +45,7 @@ impl State {
 
     pub(super) fn on_packet(&mut self, shard: &Shard, session: &mut Session, event: Event) {
         match event {
-            Event::ConnectRequested { nsp, auth } => self.connect(shard, session, nsp, auth),
+            Event::ConnectRequested { nsp, auth } => self.connect(shard, session, nsp, auth, None),
             Event::Received { nsp, ack, args } => self.on_event(shard, session, nsp, ack, args),
             Event::Acked { nsp, tag, args } => self.on_ack(shard, session, nsp, tag, args),
             Event::StrayAck { .. } => shard.shared.metrics.stray_acks.inc(),
@@ -59,7 +59,15 @@ impl State {
         }
     }
 
-    fn connect(&mut self, shard: &Shard, session: &mut Session, nsp: Namespace, auth: Option<Json>) {
+    /// Lets a socket in, or says why not. `ack`: a plain client's wish to have its token answered.
+    pub(super) fn connect(
+        &mut self,
+        shard: &Shard,
+        session: &mut Session,
+        nsp: Namespace,
+        auth: Option<Json>,
+        ack: Option<AckId>,
+    ) {
         let app = shard.shared.app(session.app);
         if !app.dialect.has_namespace(nsp.as_str()) {
             return self.refuse(shard, session, &nsp, "Invalid namespace", None);
@@ -100,9 +108,13 @@ impl State {
             Err(error) => {
                 shard.shared.metrics.auth_failures.with_label_values(&[error.name()]).inc();
                 tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, %error, "token refused");
-                let refusal = app.dialect.refuse_token(error.failure().unwrap_or(TokenFailure::Invalid));
-                let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());
-                return self.refuse(shard, session, &nsp, &refusal.message, data.as_ref());
+                let failure = error.failure().unwrap_or(TokenFailure::Invalid);
+                let Some(words) = app.dialect.grace(failure) else {
+                    let refusal = app.dialect.refuse_token(failure);
+                    let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());
+                    return self.refuse(shard, session, &nsp, &refusal.message, data.as_ref());
+                };
+                (None, Some(words))
             }
         };
         let id = socket_id(rand::random());
@@ -122,15 +134,21 @@ impl State {
             accepted: false,
             expires,
             heard: None,
+            grace: None,
+            counted: None,
         });
         shard.shared.metrics.sockets.with_label_values(&[app.name()]).inc();
+        if let Some(words) = grace {
+            let words = std::iter::once(Action::Accept).chain(words).collect();
+            return self.begin_grace(shard, session, serial, CloseReason::Unauthorized, words);
+        }
         let handshake = session.opening.handshake.as_deref();
         let Some(socket) = session.sockets.last() else { return };
         let raw = auth
             .as_ref()
             .and_then(|auth| serde_json::from_str::<&serde_json::value::RawValue>(auth.as_str()).ok());
         let actions = app.dialect.connecting(&socket.view(handshake), raw);
-        self.carry_out(shard, session, Run::connect(nsp, serial, actions));
+        self.carry_out(shard, session, Run::connect(nsp, serial, ack, actions));
     }
 
     pub(super) fn refuse(
@@ -141,12 +159,16 @@ impl State {
         message: &str,
         data: Option<&Json>,
     ) {
+        if session.plain.is_some() {
+            return self.refuse_plain(shard, session, message, data);
+        }
         let Some(frame) = session.io.as_mut().and_then(|io| io.refuse(nsp, message, data)) else { return };
         self.send(shard, session, engineio::Frame::Text(frame.into()));
     }
 
     /// A socket has ended: its rooms are left, who saw it is told. The session may live on.
     pub(super) fn socket_gone(&mut self, shard: &Shard, session: &Session, socket: Socket) {
+        self.typing_gone(shard, session.key, socket.serial);
         self.tasks.extend(farewells(shard, session, &socket));
         self.leave_all(shard, session.app, &socket);
     }
@@ -157,8 +179,9 @@ impl State {
         for room in self.hub.remove(socket.ix) {
             shard.shared.node.release(room, shard.ix);
         }
+        self.uncount_socket(shard, app, socket);
         entering::count(shard, app, socket.calls.len(), 0);
-        if let Some(gone) = Self::gone(app, socket) {
+        if let Some(gone) = Self::gone(shard, app, socket) {
             self.unlist_device(shard, &gone);
         }
         for (room, participant) in &socket.listed {
@@ -168,13 +191,18 @@ impl State {
     }
 
     /// A socket's token has run out: what follows is the application's setting.
-    pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session) {
+    pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
         let app = shard.shared.app(session.app);
         match app.config.on_token_expiry {
-            OnTokenExpiry::Close => {
-                let config = &app.engine;
-                session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenExpired));
-            }
+            OnTokenExpiry::Close => match app.dialect.grace(TokenFailure::Expired) {
+                Some(words) => {
+                    self.begin_grace(shard, session, serial, CloseReason::TokenExpired, words);
+                }
+                None => {
+                    let config = &app.engine;
+                    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenExpired));
+                }
+            },
             OnTokenExpiry::Warn => {
                 shard.shared.metrics.auth_failures.with_label_values(&["expired_live"]).inc();
                 tracing::warn!(

@@ -11,58 +11,72 @@ mod admission;
 mod audience;
 mod backend;
 mod calls;
+mod census;
 mod chat;
 mod commands;
 mod connect;
 mod deliver;
-mod emit;
+pub(crate) mod emit;
 mod entering;
+mod feeds;
+mod identify;
 mod moving;
+mod plain;
 mod presence;
 mod reader;
 mod session;
 mod timers;
 mod turns;
+mod unauthenticated;
 mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bus::Bus;
 use bytes::Bytes;
 use cluster::forwarding::{Answer, Ask, ForwardKey};
 use cluster::moving::{MoveKey, MoveOwnerOutput, TakerOutput};
 use cluster::sid::{NodeId, SidKey};
+use domain::Rejection;
 use engineio::{CloseReason, PollId};
 use hub::Hub;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::api::{self, Api};
 use crate::app::App;
 use crate::clock::{Clock, Millis};
 use crate::coordination::Coordinator;
+use crate::hook::Hook;
 use crate::lease::Nodes;
 use crate::link::{self, Link};
+use crate::members::Move;
 use crate::metrics::Metrics;
 use crate::node::{Fed, Node};
 use crate::peers::Peers;
 use crate::presence::Devices;
+use crate::revocation::{self, News};
 use crate::roster::{Roster, RosterStore, Sweeps};
-use crate::hook::Hook;
+use crate::stats::{AppCount, Client};
 
+pub use backend::carry_out;
+pub use emit::Stamp;
 pub use session::{Opening, SessionKey};
 
 /// What all threads of a node share.
 #[derive(Debug)]
 pub struct Shared {
     pub id: NodeId,
-use crate::revocation::{self, News};
     pub key: SidKey,
     pub apps: Arc<[App]>,
     /// Open sessions by application, for the limit.
     pub open: Box<[AtomicUsize]>,
+    pub api: Api,
+    /// Grows whenever a socket is counted or no longer is.
+    pub census: AtomicU64,
     pub clock: Clock,
     pub metrics: Metrics,
     pub bus: Bus,
@@ -112,6 +126,12 @@ pub enum Control {
         upgrade: hyper::upgrade::OnUpgrade,
         base64: bool,
     },
+    /// A plain WebSocket, with the token its request showed.
+    OpenPlain {
+        opening: Box<Opening>,
+        upgrade: hyper::upgrade::OnUpgrade,
+        token: Option<dialects::Token>,
+    },
     /// A WebSocket for a session that polls, about to switch protocols.
     Upgrade {
         app: u16,
@@ -125,12 +145,6 @@ pub enum Control {
         stream: std::net::TcpStream,
         ahead: Bytes,
         base64: bool,
-    },
-    /// A plain WebSocket, with the token its request showed.
-    OpenPlain {
-        opening: Box<Opening>,
-        upgrade: hyper::upgrade::OnUpgrade,
-        token: Option<dialects::Token>,
     },
     /// A request for a session of this shard; `None`: there is no such session.
     Request {
@@ -161,11 +175,43 @@ pub enum Control {
         batch: usize,
         done: oneshot::Sender<usize>,
     },
+    /// Whether a token that is good was revoked.
+    AskRevoked {
+        app: u16,
+        identity: Box<domain::Identity>,
+        done: oneshot::Sender<bool>,
+    },
+    /// An application's list of revoked tokens changed.
+    Revoked {
+        app: u16,
+        news: Arc<[News]>,
+    },
     /// The node's lease had lapsed: others may have removed its records.
     RewriteRecords,
     /// Settles once the records of the users' devices are written, or could not be.
     Recorded {
         done: oneshot::Sender<()>,
+    },
+    /// A back end's call.
+    Api {
+        call: Box<api::Call>,
+        done: oneshot::Sender<api::Answer>,
+    },
+    /// A user's sockets enter and leave rooms.
+    Move {
+        app: u16,
+        order: Arc<Move>,
+        done: oneshot::Sender<Result<usize, Rejection>>,
+    },
+    /// How many sockets there are, by application.
+    Count {
+        done: oneshot::Sender<Vec<AppCount>>,
+    },
+    /// Sockets of an application, up to `limit`.
+    Clients {
+        app: u16,
+        limit: usize,
+        done: oneshot::Sender<Vec<Client>>,
     },
     /// Close what is left now.
     CutOff,
@@ -175,11 +221,6 @@ pub enum Control {
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     pub ix: u8,
-    /// An application's list of revoked tokens changed.
-    Revoked {
-        app: u16,
-        news: Arc<[News]>,
-    },
     control: mpsc::UnboundedSender<Control>,
 }
 
@@ -210,6 +251,8 @@ pub struct Shard {
     pub ix: u8,
     pub shared: Arc<Shared>,
     pub store: RosterStore,
+    /// By application.
+    hooks: Box<[Option<Hook>]>,
     pub handle: ShardHandle,
     /// The other shards, for WebSockets that arrive at the wrong core.
     pub all: Vec<ShardHandle>,
@@ -234,8 +277,18 @@ pub(crate) struct State {
     timers: timers::Timers,
     roster: Roster,
     devices: Devices,
+    census: census::Census,
+    /// Tokens that are refused although they are good, by application.
+    revoked: Vec<revocation::List>,
+    feeds_told: feeds::Told,
+    /// Mailboxes that this thread changes.
+    pub(crate) notifications: crate::notifications::Lanes,
     /// Rooms whose messages this thread stores.
     chats: chat::Rooms,
+    /// Messages whose senders are to hear that they were delivered.
+    receipts: chat::Receipts,
+    /// Sockets that are about to write.
+    typists: chat::Typists,
     /// Joins of reserved sessions that wait for the taker.
     tickets: FxHashMap<u64, oneshot::Sender<()>>,
     /// Sessions that wait for a barrier in the feed.
@@ -245,8 +298,6 @@ pub(crate) struct State {
     /// What sockets that were packed leave behind if their hand-over fails.
     farewells: FxHashMap<MoveKey, Vec<commands::Task>>,
     next_token: u64,
-    /// By application.
-    hooks: Box<[Option<Hook>]>,
 }
 
 impl Shard {
@@ -276,14 +327,9 @@ impl Shard {
             ix: handle.ix,
             shared,
             store,
+            hooks,
             handle,
             all,
-    census: census::Census,
-    /// Tokens that are refused although they are good, by application.
-    revoked: Vec<revocation::List>,
-    feeds_told: feeds::Told,
-    /// Mailboxes that this thread changes.
-    pub(crate) notifications: crate::notifications::Lanes,
             state: RefCell::new(state),
             readers: Cell::new(0),
             timer_changed: Notify::new(),
@@ -308,6 +354,11 @@ impl Shard {
         result
     }
 
+    /// Whom the application asks about users and rights.
+    pub(crate) fn hook(&self, app: u16) -> Option<&Hook> {
+        self.hooks.get(usize::from(app))?.as_ref()
+    }
+
     pub(crate) fn now(&self) -> Millis {
         self.shared.clock.now()
     }
@@ -321,7 +372,6 @@ impl Shard {
                 self.shared.clock.instant(self.state.borrow().next_timeout().unwrap_or(Millis::MAX / 2));
             tokio::select! {
                 biased;
-            hooks,
                 fed = inbox.feed.recv() => {
                     let Some(fed) = fed else { return };
                     self.turn(|state, shard| {
@@ -348,11 +398,6 @@ impl Shard {
                 () = self.timer_changed.notified() => {}
             }
             // A long run of ready work must not starve the readers of this core.
-    /// Whom the application asks about users and rights.
-    pub(crate) fn hook(&self, app: u16) -> Option<&Hook> {
-        self.hooks.get(usize::from(app))?.as_ref()
-    }
-
             tokio::task::yield_now().await;
         }
     }
@@ -367,6 +412,9 @@ impl Shard {
             }
             Control::OpenWebSocket { opening, upgrade, base64 } => {
                 tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade, base64));
+            }
+            Control::OpenPlain { opening, upgrade, token } => {
+                tokio::task::spawn_local(reader::open_plain(self.clone(), *opening, upgrade, token));
             }
             Control::Upgrade { app, sid, upgrade, base64 } => {
                 tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade, base64));
@@ -394,6 +442,13 @@ impl Shard {
                     self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
                 let _ = done.send(left);
             }
+            Control::AskRevoked { app, identity, done } => {
+                // Who asked may be gone.
+                let _ = done.send(self.turn(|state, _| state.is_revoked(app, &identity)));
+            }
+            Control::Revoked { app, news } => {
+                self.turn(|state, shard| state.on_revoked(shard, app, &news));
+            }
             Control::RewriteRecords => self.turn(|state, _| {
                 let changes = state.roster.rewrite_all();
                 let tasks =
@@ -410,12 +465,30 @@ impl Shard {
                     let _ = done.send(());
                 });
             }
+            Control::Api { call, done } => {
+                let shard = self.clone();
+                tokio::task::spawn_local(async move {
+                    // Who called may not wait any more; what it asked for is done.
+                    let _ = done.send(api::serve(shard, *call).await);
+                });
+            }
+            Control::Move { app, order, done } => {
+                let shard = self.clone();
+                tokio::task::spawn_local(async move {
+                    // The same.
+                    let _ = done.send(backend::move_user(&shard, app, &order).await);
+                });
+            }
+            // Who asked may have stopped waiting for either.
+            Control::Count { done } => {
+                let _ = done.send(self.state.borrow().counts(self.shared.apps.len()));
+            }
+            Control::Clients { app, limit, done } => {
+                let _ = done.send(self.turn(|state, _| state.clients(app, self.shared.id, limit)));
+            }
             Control::CutOff => {
                 self.turn(|state, shard| state.cut_off(shard));
             }
         }
     }
 }
-            Control::Revoked { app, news } => {
-                self.turn(|state, shard| state.on_revoked(shard, app, &news));
-            }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use socketio::{FrozenConnections, Namespace};
 
 use super::session::SessionKey;
+use super::unauthenticated::PackedGrace;
 use super::{Shard, State};
 
 /// The rooms of one socket, for the node that is about to have it.
@@ -59,12 +60,18 @@ pub struct PackedSocket {
     /// The calls its device is in; it is in their rooms.
     #[serde(default)]
     pub calls: Vec<View>,
-    /// Rooms of the users it watches.
+    /// Rooms of the users it watches, and of everybody.
     #[serde(default)]
     pub watched: Vec<String>,
+    /// When it was accepted, in milliseconds since the Unix epoch; `None`: it was not.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
     /// Since its client was heard last; `None`: it is no device of a user.
     #[serde(default)]
     pub quiet_ms: Option<u64>,
+    /// It has no token that counts.
+    #[serde(default)]
+    pub grace: Option<PackedGrace>,
 }
 
 /// Who waits for a barrier in the shard's feed.

@@ -17,10 +17,13 @@ use slab::Slab;
 use socketio::{Connections, Namespace};
 use tokio::sync::oneshot;
 
+use super::census::Counted;
 use super::entering::Entering;
 use super::presence::Heard;
+use super::unauthenticated::Grace;
 use crate::clock::Millis;
 use crate::link::Link;
+use crate::plain::Front;
 
 /// A session's place in its shard; never valid for another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +75,8 @@ pub struct Session {
     pub engine: engineio::Session,
     /// `None` at the bare Engine.IO layer.
     pub io: Option<Connections>,
+    /// The client speaks the plain WebSocket's frames.
+    pub plain: Option<Box<Front>>,
     pub sockets: Vec<Socket>,
     pub links: Vec<(WsId, Rc<Link>)>,
     pub responders: Vec<(PollId, Responder)>,
@@ -90,6 +95,8 @@ pub struct Session {
     pub opening: Opening,
     /// One of its sockets is on its way into a call.
     pub entering: Option<Box<Entering>>,
+    /// One of its sockets is in its grace: who delivers looks closer.
+    pub has_grace: bool,
     pub moving: Moving,
     /// Set on a session that moved here, until this node's feed is past what the old node delivered.
     pub delivered_before: Option<Box<DeliveredBefore>>,
@@ -156,6 +163,10 @@ pub struct Socket {
     pub expires: Option<Millis>,
     /// Set while it is listed as a device of its user.
     pub heard: Option<Heard>,
+    /// Set while it has no token that counts.
+    pub grace: Option<Box<Grace>>,
+    /// Set while it counts among the application's sockets.
+    pub counted: Option<Counted>,
 }
 
 /// A session on its way here: its WebSocket is here, its state is not yet.
@@ -294,6 +305,7 @@ impl Session {
             app: opening.app,
             engine,
             io,
+            plain: None,
             sockets: Vec::new(),
             links: Vec::new(),
             responders: Vec::new(),
@@ -305,6 +317,7 @@ impl Session {
             held_answers: Vec::new(),
             opening,
             entering: None,
+            has_grace: false,
             moving: Moving::No,
             delivered_before: None,
             scheduled: Millis::MAX,
@@ -347,7 +360,7 @@ impl Socket {
         dialects::Socket {
             id: &self.id,
             namespace: self.nsp.as_str(),
-            identity: self.identity.as_deref(),
+            identity: self.identity.as_deref().filter(|_| self.grace.is_none()),
             memberships: &self.memberships,
             calls: &self.calls,
             handshake,

@@ -12,13 +12,14 @@ use hub::{RoomKey, SocketIx};
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 
+use super::audience::is_audience;
 use super::commands::{Actor, announce_to_taker, interest};
 use super::{Shard, State};
 use crate::node::Unavailable;
 
 /// Whether a room is the node's own business: no client joins or leaves it, and it does not count among a socket's rooms.
 pub fn is_internal(room: &str) -> bool {
-    is_call_room(room) || is_watchers_room(room)
+    is_call_room(room) || is_watchers_room(room) || is_audience(room)
 }
 
 /// The users' presences in the order asked for. Who watches hears of every change after what is read here.

@@ -17,6 +17,7 @@ use crate::shard::session::{
     Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Opening, Session, SessionKey, Socket,
     Target,
 };
+use crate::shard::unauthenticated::Grace;
 use crate::shard::{Shard, State, connect, entering};
 
 /// Most bytes of late frames that wait for their session.
@@ -339,6 +340,8 @@ impl State {
         }
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(session.app).name()]).inc();
         let expires = connect::expiry(shard, session.app, packed.identity.as_ref());
+        let in_grace = packed.grace.is_some();
+        session.has_grace |= in_grace;
         entering::count(shard, session.app, 0, packed.calls.len());
         let mut socket = Socket {
             serial,
@@ -351,9 +354,14 @@ impl State {
             listed: packed.listed,
             stage: packed.stage,
             accepted: packed.accepted,
-            expires,
+            expires: expires.filter(|_| !in_grace),
             heard: None,
+            grace: packed.grace.map(|grace| Box::new(Grace::unpack(grace, shard.now()))),
+            counted: None,
         };
+        if packed.since_ms.is_some() {
+            self.count_socket(shard, session.app, &mut socket, packed.since_ms);
+        }
         if let Some(quiet_ms) = packed.quiet_ms {
             self.list_device(shard, session.app, &mut socket, quiet_ms);
         }

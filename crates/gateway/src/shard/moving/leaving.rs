@@ -137,10 +137,12 @@ impl State {
     /// The barrier came down the feed: everything up to `seq` is with the session, nothing after it.
     pub(super) fn pass_freeze(&mut self, shard: &Shard, session_key: SessionKey, seq: Option<u64>) {
         let packed = self.with_session(shard, session_key, |state, session| {
+            let is_muted = session.is_muted();
             let Moving::Freezing { key, seen, .. } = &mut session.moving else { return None };
             let (key, seen) = (key.clone(), std::mem::take(seen));
             let config = &shard.shared.app(session.app).engine;
-            let frozen = seq.and_then(|seq| Some((seq, session.engine.freeze(config, shard.now())?)));
+            let may_move = seq.filter(|_| !is_muted);
+            let frozen = may_move.and_then(|seq| Some((seq, session.engine.freeze(config, shard.now())?)));
             let Some((applied, engine)) = frozen else {
                 session.engine.handle(config, shard.now(), Input::Close(CloseReason::MoveFailed));
                 return None;
@@ -169,7 +171,8 @@ impl State {
         let mut sockets = Vec::new();
         let mut gone = Vec::new();
         for socket in session.sockets.drain(..) {
-            let watched = self.watched(socket.ix).map(|room| room.room.to_string()).collect();
+            self.typing_gone(shard, session.key, socket.serial);
+            let watched = self.watched(socket.ix).chain(self.audiences(socket.ix)).map(|room| room.room.to_string()).collect();
             for room in self.hub.remove(socket.ix) {
                 shard.shared.node.release(room, shard.ix);
             }
@@ -177,7 +180,8 @@ impl State {
             if !socket.listed.is_empty() {
                 self.tasks.push(Task::RosterLater { app: session.app, rooms: socket.listed.clone() });
             }
-            gone.extend(Self::gone(session.app, &socket));
+            gone.extend(Self::gone(shard, session.app, &socket));
+            self.uncount_socket(shard, session.app, &socket);
             entering::count(shard, session.app, socket.calls.len(), 0);
             let quiet_ms = socket.heard.map(|heard| shard.now().saturating_sub(heard.at));
             sockets.push(PackedSocket {
@@ -190,7 +194,9 @@ impl State {
                 accepted: socket.accepted,
                 calls: socket.calls.into_iter().map(Arc::unwrap_or_clone).collect(),
                 watched,
+                since_ms: socket.counted.map(|counted| counted.since_ms),
                 quiet_ms,
+                grace: socket.grace.map(|grace| grace.pack(shard.now())),
             });
         }
         if !gone.is_empty() {
