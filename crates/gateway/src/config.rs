@@ -454,11 +454,11 @@ impl GatewayConfig {
             (Auth::None, Dialect::Diet) => {}
             (Auth::None, _) => refuse("auth", "`none` is for the diet dialect only"),
         }
-        for mistake in Rights::new(app.rights.clone()).err().into_iter().flatten() {
-            errors.push(ConfigError::new(format!("{at}.rights"), mistake.to_string()));
-        }
         if app.issue.is_some() && app.dialect != Dialect::Portal {
             refuse("issue", "socket tokens are issued for the portal dialect only");
+        }
+        for mistake in Rights::new(app.rights.clone()).err().into_iter().flatten() {
+            errors.push(ConfigError::new(format!("{at}.rights"), mistake.to_string()));
         }
         self.check_retention(app, at, errors);
         check_calls(&app.calls, &format!("{at}.calls"), errors);

@@ -72,6 +72,14 @@ impl Default for TokenConfig {
     }
 }
 
+impl TokenConfig {
+    /// Where the token is looked for, when `own` stands for the general default.
+    pub fn sources_or(&self, own: &[Source]) -> Vec<Source> {
+        let is_default = self.sources == Self::default().sources;
+        if is_default { own.to_vec() } else { self.sources.clone() }
+    }
+}
+
 /// One public key in PEM form (`BEGIN PUBLIC KEY`), inline or in a file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

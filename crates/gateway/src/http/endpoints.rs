@@ -71,6 +71,7 @@ async fn serve(
             Endpoint::Docs => site.docs(request.headers()),
             Endpoint::DevLogin => site.login(&place.logins, peer.ip(), request).await,
             Endpoint::SocketStatus => site.socket_status().await,
+            Endpoint::IssueToken => site.issue_token(request.headers()).await,
             Endpoint::ClientStats => site.client_stats(&query, request.headers()).await,
             Endpoint::HealthStats => site.health_stats(&query, request.headers()).await,
         }

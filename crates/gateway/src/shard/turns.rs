@@ -86,7 +86,12 @@ impl State {
         Some((key, ws))
     }
 
-    fn add(&mut self, shard: &Shard, opening: Opening, engine: engineio::Session) -> SessionKey {
+    pub(super) fn add(
+        &mut self,
+        shard: &Shard,
+        opening: Opening,
+        engine: engineio::Session,
+    ) -> SessionKey {
         let app = shard.shared.app(opening.app);
         let key = self.sessions.reserve();
         let sid: Box<str> =
@@ -101,7 +106,7 @@ impl State {
         key
     }
 
-    fn opened(&mut self, shard: &Shard, session: &mut Session) {
+    pub(super) fn opened(&mut self, shard: &Shard, session: &mut Session) {
         for action in shard.shared.app(session.app).dialect.engine_opened() {
             self.engine_send(shard, session, action);
         }
@@ -227,12 +232,14 @@ impl State {
             return;
         }
         self.expire_packets(shard, session);
-        let mut expired = false;
+        self.expire_plain(shard, session);
+        self.end_grace(shard, session);
+        let mut expired = Vec::new();
         for socket in &mut session.sockets {
-            expired |= socket.expires.take_if(|at| *at <= now).is_some();
+            expired.extend(socket.expires.take_if(|at| *at <= now).map(|_| socket.serial));
         }
-        if expired {
-            self.token_expired(shard, session);
+        for serial in expired {
+            self.token_expired(shard, session, serial);
         }
     }
 
@@ -358,6 +365,7 @@ impl State {
         }
         match shard.shared.app(session.app).dialect.layer() {
             dialects::Layer::Engine => self.engine_message(shard, session, message),
+            _ if session.plain.is_some() => self.plain_message(shard, session, message),
             dialects::Layer::SocketIo => self.socketio_message(shard, session, message),
         }
         true
@@ -380,6 +388,7 @@ impl State {
 
     fn engine_send(&mut self, shard: &Shard, session: &mut Session, action: dialects::EngineAction) {
         let frame = match action {
+            dialects::EngineAction::Text(text) if session.plain.is_some() => Frame::Text(text.into()),
             dialects::EngineAction::Text(text) => Frame::message(&text),
             dialects::EngineAction::Binary(bytes) => Frame::Binary(bytes),
         };
@@ -399,7 +408,7 @@ impl State {
 
     pub(super) fn write(&mut self, session: &Session, ws: WsId, frame: &Frame) {
         if let Some(link) = session.link(ws)
-            && link.push(link::ws_bytes(frame, link.base64)) == Pushed::List
+            && link.push(link.bytes_of(frame)) == Pushed::List
         {
             self.dirty.push(link.clone());
         }
