@@ -180,7 +180,7 @@ async fn join(shard: &Rc<Shard>, actor: &Actor, joins: Vec<Join>) -> Result<Outc
     let joined = settle_join(shard, actor, &joins, &keys).await;
     match joined {
         Ok(participants) => {
-            shard.turn(|state, _| state.remember_memberships(actor, joins));
+            shard.turn(|state, shard| state.remember_memberships(shard, actor, joins));
             shard.shared.metrics.join_seconds.observe(started.elapsed().as_secs_f64());
             Ok(Outcome::Joined { participants })
         }
@@ -288,7 +288,7 @@ async fn leave(shard: &Rc<Shard>, actor: &Actor, rooms: &[RoomId]) -> Outcome {
     shard.turn(|state, shard| {
         keys.iter().for_each(|key| state.typing_left(shard, actor, &key.room));
         state.remove_members(shard, actor, &keys);
-        state.forget_memberships(actor, &keys);
+        state.forget_memberships(shard, actor, &keys);
     });
     announce_to_taker(shard, actor, &[], &keys).await;
     Outcome::Left
@@ -340,22 +340,34 @@ impl State {
         self.is_here(actor).then_some(actor.ix)
     }
 
-    fn remember_memberships(&mut self, actor: &Actor, joins: Vec<Join>) {
+    fn remember_memberships(&mut self, shard: &Shard, actor: &Actor, joins: Vec<Join>) {
+        let dialect = &shard.shared.app(actor.app).dialect;
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
+        let mut seen_in = Vec::new();
         for join in joins {
             let room: Box<str> = join.room.as_str().into();
             match socket.memberships.iter_mut().find(|membership| membership.room == room) {
                 Some(membership) => membership.note = join.note,
-                None => socket.memberships.push(Membership { room, note: join.note }),
+                None => {
+                    seen_in.extend(Some(room.clone()).filter(|room| dialect.tells_presence_in(room)));
+                    socket.memberships.push(Membership { room, note: join.note });
+                }
             }
         }
+        seen_in.iter().for_each(|room| self.device_room(actor, room, true));
     }
 
-    fn forget_memberships(&mut self, actor: &Actor, keys: &[RoomKey]) {
+    fn forget_memberships(&mut self, shard: &Shard, actor: &Actor, keys: &[RoomKey]) {
+        let dialect = &shard.shared.app(actor.app).dialect;
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
-        socket.memberships.retain(|membership| keys.iter().all(|key| key.room != membership.room));
+        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut socket.memberships)
+            .into_iter()
+            .partition(|membership| keys.iter().any(|key| key.room == membership.room));
+        socket.memberships = kept;
+        let unseen = left.iter().filter(|membership| dialect.tells_presence_in(&membership.room));
+        unseen.for_each(|membership| self.device_room(actor, &membership.room, false));
         self.unlist(actor, keys);
     }
 

@@ -70,6 +70,14 @@ fn key_of(app: u16, socket: &Socket) -> Option<UserKey> {
     Some(UserKey { app, user: socket.identity.as_ref()?.user.clone() })
 }
 
+/// Rooms in which others see the socket's user come and go: where it is listed, and those that its application names.
+fn seen_in(shard: &Shard, app: u16, socket: &Socket) -> Vec<Box<str>> {
+    let dialect = &shard.shared.app(app).dialect;
+    let named = socket.memberships.iter().map(|membership| &membership.room);
+    let listed = socket.listed.iter().map(|(room, _)| room);
+    listed.chain(named.filter(|room| dialect.tells_presence_in(room))).cloned().collect()
+}
+
 impl State {
     /// An accepted socket is a device of its user from now on. `quiet_ms`: since its client was heard last.
     pub(super) fn list_device(&mut self, shard: &Shard, app: u16, socket: &mut Socket, quiet_ms: Millis) {
@@ -78,17 +86,17 @@ impl State {
         let heard =
             Heard { at: shard.now().saturating_sub(quiet_ms), idle: idle_ms > 0 && quiet_ms >= idle_ms };
         let device = Device { id: socket.id.clone(), idle: heard.idle };
-        let rooms = socket.listed.iter().map(|(room, _)| &**room);
-        let change = self.devices.add(&key, identity.wire_id(), device, rooms);
+        let rooms = seen_in(shard, app, socket);
+        let change = self.devices.add(&key, identity.wire_id(), device, rooms.iter().map(|room| &**room));
         socket.heard = Some(heard);
         self.write_devices(change);
         shard.shared.metrics.devices.with_label_values(&[shard.shared.app(app).name()]).inc();
     }
 
     /// What is to be unlisted for a socket that is gone; `None`: it never was listed.
-    pub(super) fn gone(app: u16, socket: &Socket) -> Option<Gone> {
+    pub(super) fn gone(shard: &Shard, app: u16, socket: &Socket) -> Option<Gone> {
         socket.heard?;
-        let rooms = socket.listed.iter().map(|(room, _)| room.clone()).collect();
+        let rooms = seen_in(shard, app, socket);
         Some(Gone { user: key_of(app, socket)?, device: socket.id.clone(), rooms })
     }
 
