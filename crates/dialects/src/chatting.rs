@@ -88,7 +88,10 @@ pub fn page_limit(value: Option<&Value>, largest: usize) -> Result<usize, Reject
 }
 
 /// A bound of a page, `before` or `after`: a message's position, or its id with the room's name.
-pub fn bound<'a>(value: Option<&'a Value>, field: &'static str) -> Result<Option<(u64, Option<&'a str>)>, Rejection> {
+pub fn bound<'a>(
+    value: Option<&'a Value>,
+    field: &'static str,
+) -> Result<Option<(u64, Option<&'a str>)>, Rejection> {
     let wrong = Rejection::InvalidPayload { field, problem: "must be the id of a message" };
     match value {
         None | Some(Value::Null) => Ok(None),

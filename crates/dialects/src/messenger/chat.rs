@@ -38,7 +38,10 @@ pub fn administrators() -> Vec<Rule> {
 }
 
 /// The chats that the token's claim `chats` names, as far as they are entered at connect.
-pub fn of_token<'a>(dialect: &'a Messenger, identity: &'a Identity) -> impl Iterator<Item = RoomId> + use<'a> {
+pub fn of_token<'a>(
+    dialect: &'a Messenger,
+    identity: &'a Identity,
+) -> impl Iterator<Item = RoomId> + use<'a> {
     let listed = match identity.claims.get("chats") {
         Some(Value::Array(list)) => list.as_slice(),
         Some(one) => std::slice::from_ref(one),
@@ -79,7 +82,15 @@ pub fn typing(ask: &Ask<'_>) -> Result<Actions, Rejection> {
     };
     let signal = typing_signal(ask, &chat, ask.inbound.name == "typing:start" && says);
     let answer = done(&json!({ "chatId": chat.wire_id }));
-    Ok(ask.inside(&chat.room, vec![Action::run(Command::Typing(Box::new(signal))), answer]))
+    let asked = ask.asked.clone();
+    let said = Action::Run(
+        Command::Typing(Box::new(signal)),
+        Box::new(move |_, outcome| match outcome {
+            Ok(_) => vec![answer],
+            Err(rejection) => asked.refuse(&rejection),
+        }),
+    );
+    Ok(ask.inside(&chat.room, vec![said]))
 }
 
 fn typing_signal(ask: &Ask<'_>, chat: &Chat, typing: bool) -> TypingSignal {

@@ -72,11 +72,14 @@ pub fn delete(ask: &Ask<'_>) -> Result<Actions, Rejection> {
     })
 }
 
-fn amend(ask: &Ask<'_>, amendment: Amendment, tell: fn(&Message) -> Announcement) -> Result<Actions, Rejection> {
+fn amend(
+    ask: &Ask<'_>,
+    amendment: Amendment,
+    tell: fn(&Message) -> Announcement,
+) -> Result<Actions, Rejection> {
     let (n, room) = named(ask, ask.payload.text("messageId")?)?;
     let administers = ask.dialect.administrators.grants(ask.identity, room.as_str());
-    let editor =
-        Editor { user: ask.identity.user.clone(), wire_id: ask.identity.wire_id(), administers };
+    let editor = Editor { user: ask.identity.user.clone(), wire_id: ask.identity.wire_id(), administers };
     let asked = ask.asked.clone();
     let amend = Action::Run(
         Command::Amend(Box::new(Amend { room: room.clone(), n, amendment, editor, tell })),
@@ -190,6 +193,7 @@ fn is_attachment(value: &Value) -> bool {
     let Value::Object(object) = value else { return false };
     let text = |key: &str| object.get(key).is_none_or(|value| value.is_string() || value.is_null());
     let url = object.get("url").and_then(Value::as_str).is_some_and(|url| !url.is_empty());
-    let size = object.get("size").is_none_or(|size| size.is_null() || size.as_f64().is_some_and(|n| n >= 0.0));
+    let size =
+        object.get("size").is_none_or(|size| size.is_null() || size.as_f64().is_some_and(|n| n >= 0.0));
     url && text("type") && text("name") && size
 }

@@ -24,7 +24,11 @@ pub fn status(ask: &Ask<'_>) -> Result<Actions, Rejection> {
     let limit = ask.dialect.realtime.presence.users_per_question;
     if asked_for.len() > limit {
         let limit = limit as u64;
-        return Err(Rejection::OverLimit { what: "number of users", limit, setting: "presence.users_per_question" });
+        return Err(Rejection::OverLimit {
+            what: "number of users",
+            limit,
+            setting: "presence.users_per_question",
+        });
     }
     let users: Vec<(UserId, Value)> = asked_for.into_iter().map(|it| (it.user, it.wire_id)).collect();
     let asked = ask.asked.clone();

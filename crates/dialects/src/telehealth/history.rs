@@ -10,7 +10,8 @@ use super::message::{delivered, status, wire};
 use super::{Telehealth, refuse, required, text};
 use crate::chatting::{bound, page_limit};
 use crate::{
-    Action, Actions, Command, Delivery, Emission, Inbound, MarkRead, Out, Outcome, Reader, Socket, TypingSignal,
+    Action, Actions, Command, Delivery, Emission, Inbound, MarkRead, Out, Outcome, Reader, Socket,
+    TypingSignal,
 };
 
 impl Telehealth {
@@ -32,7 +33,10 @@ impl Telehealth {
         }
         let room = self.audience(socket, identity, &payload)?.home;
         if named.is_some_and(|named| self.home_of(socket, identity, &named).as_ref() != Ok(&room)) {
-            return Err(Rejection::InvalidPayload { field: "before", problem: "is a message of another room" });
+            return Err(Rejection::InvalidPayload {
+                field: "before",
+                problem: "is a message of another room",
+            });
         }
         let [before, after] = bounds;
         let page = Page { before, after, limit: page_limit(payload.get("limit"), self.chat.history_page)? };
@@ -62,17 +66,15 @@ impl Telehealth {
     ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
         required(&payload, "messageId")?;
-        let (n, name) = parse_id(text(&payload, "messageId")?)
-            .ok_or(Rejection::InvalidPayload { field: "messageId", problem: "must be the id of a message" })?;
+        let (n, name) = parse_id(text(&payload, "messageId")?).ok_or(Rejection::InvalidPayload {
+            field: "messageId",
+            problem: "must be the id of a message",
+        })?;
         let room = self.home_of(socket, identity, name)?;
         let reader =
             Reader { user: identity.user.clone(), wire_id: identity.wire_id(), at_ms: inbound.now_ms };
-        let read = MarkRead {
-            room,
-            ns: vec![n],
-            reader,
-            tell: |message, _| Some(status(message, Standing::Read)),
-        };
+        let read =
+            MarkRead { room, ns: vec![n], reader, tell: |message, _| Some(status(message, Standing::Read)) };
         let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
         let id = payload.get("messageId").cloned();
         Ok(vec![Action::Run(
@@ -93,8 +95,7 @@ impl Telehealth {
         let payload: Map<String, Value> = inbound.object()?;
         let asked = text(&payload, "roomId")?;
         let room = self.permitted(socket, identity, asked)?.id;
-        let args =
-            Out::json(&json!({ "roomId": room, "userId": identity.wire_id(), "role": identity.role }));
+        let args = Out::json(&json!({ "roomId": room, "userId": identity.wire_id(), "role": identity.role }));
         let told = |event| Emission {
             rooms: vec![room.clone()],
             event: Cow::Borrowed(event),
@@ -108,10 +109,14 @@ impl Telehealth {
             stop: told("typing:stop"),
             room,
         };
-        Ok(vec![
-            Action::run(Command::Typing(Box::new(signal))),
-            Action::Ack(Out::json(&json!({ "success": true }))),
-        ])
+        let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
+        Ok(vec![Action::Run(
+            Command::Typing(Box::new(signal)),
+            Box::new(move |_, outcome| match outcome {
+                Ok(_) => vec![Action::Ack(Out::json(&json!({ "success": true })))],
+                Err(rejection) => refuse(&event, wants_ack, &rejection),
+            }),
+        )])
     }
 
     /// The room that a message's id names, if the user may be there.

@@ -113,7 +113,8 @@ pub async fn raise(
     by: Mark,
 ) -> Result<Mark, Rejection> {
     let bus = &shard.shared.bus;
-    let (key, deadline) = (key(room, who), Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms));
+    let (key, deadline) =
+        (key(room, who), Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms));
     let mut entry = bus.kv_get(&app.marks, &key).await.map_err(|error| read::unreadable(app, &error))?;
     loop {
         let rev = entry.as_ref().map_or(0, |entry| entry.rev);

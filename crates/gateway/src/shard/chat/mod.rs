@@ -300,7 +300,9 @@ mod tests {
     fn a_clients_id_stands_once_in_a_batch() {
         let key = RoomKey::new(0, "topic:x");
         let mut rooms = Rooms::default();
-        for (text, id) in [("a", Some("1")), ("b", None), ("c", Some("2")), ("a again", Some("1")), ("d", None)] {
+        for (text, id) in
+            [("a", Some("1")), ("b", None), ("c", Some("2")), ("a again", Some("1")), ("d", None)]
+        {
             let mut waiting = waiting(text);
             waiting.draft.client_id = id.map(Into::into);
             rooms.enqueue(&key, waiting);

@@ -49,7 +49,9 @@ pub async fn at_leader(
 pub async fn head(shard: &Shard, app: &App, room: &str) -> Result<Head, Rejection> {
     let newest = shard.shared.bus.get_last_at_leader(&app.chat, &app.chat_filter(room)).await;
     let newest = newest.map_err(|error| unreadable(app, &error))?;
-    let Some(message) = newest.and_then(|stored| parse(app, &stored.payload)) else { return Ok(Head::default()) };
+    let Some(message) = newest.and_then(|stored| parse(app, &stored.payload)) else {
+        return Ok(Head::default());
+    };
     let mut head = Head { last: message.newest_known() };
     while message.rev > 0 {
         let beyond = some(shard, app, room, head.last + 1..=head.last + PROBED).await?;
@@ -129,7 +131,11 @@ async fn all(
         tokio::time::sleep(LAGGING_REPLICA).await;
     }
     // Somebody has taken messages out of the stream: the rest is the conversation.
-    tracing::warn!(app = app.name(), missing = wanted - found.len(), "messages of a conversation are missing");
+    tracing::warn!(
+        app = app.name(),
+        missing = wanted - found.len(),
+        "messages of a conversation are missing"
+    );
     Ok(found)
 }
 

@@ -113,7 +113,15 @@ mod tests {
     fn receipt(n: u64) -> Arc<Receipt> {
         let (room, sender) = (RoomId::new("chat:1").unwrap(), UserId::new("ann").unwrap());
         let to = room.clone();
-        Arc::new(Receipt { room, n, sender, recipient: None, to, event: "e".into(), tail: bytes::Bytes::new() })
+        Arc::new(Receipt {
+            room,
+            n,
+            sender,
+            recipient: None,
+            to,
+            event: "e".into(),
+            tail: bytes::Bytes::new(),
+        })
     }
 
     #[test]
