@@ -163,6 +163,11 @@ impl Dialect {
         matches!(self, Self::Conformance(_))
     }
 
+    /// Whether operators look for each connect, room and event in the log.
+    pub fn keeps_journal(&self) -> bool {
+        matches!(self, Self::Portal(_))
+    }
+
     /// Whether sockets may connect to `namespace`; otherwise they get `Invalid namespace`.
     pub fn has_namespace(&self, namespace: &str) -> bool {
         match self {

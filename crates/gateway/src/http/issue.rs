@@ -30,7 +30,7 @@ impl Site {
         };
         let user = identity.user.as_str();
         if !issuer.may_ask(&identity, self.shared.clock.now()) {
-            tracing::info!(app = app.name(), user, "a user asks for socket tokens too often");
+            tracing::info!(app = app.name(), user, "[Socket Utils] a user asks for socket tokens too often");
             let mut response = failed(
                 StatusCode::TOO_MANY_REQUESTS,
                 "over_limit",
@@ -40,10 +40,10 @@ impl Site {
             return response;
         }
         let Ok(token) = issuer.issue(&identity, rand::random(), now_ms / 1000) else {
-            tracing::error!(app = app.name(), "a socket token could not be signed");
+            tracing::error!(app = app.name(), "[Socket Utils] a socket token could not be signed");
             return failed(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The token could not be signed");
         };
-        tracing::info!(app = app.name(), user, session_in = %source, ttl_s = issuer.ttl_s(), "socket token issued");
+        tracing::info!(app = app.name(), user, session_in = %source, ttl_s = issuer.ttl_s(), "[Socket Utils] socket token issued");
         let body = json!({
             "socket_token": token, "socketToken": token, "token": token, "expiresIn": issuer.ttl_s(),
         });
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// Whether the session's user, or the session itself, was not revoked: the shard knows the list.
-    async fn is_welcome(&self, identity: &domain::Identity) -> bool {
+    pub(super) async fn is_welcome(&self, identity: &domain::Identity) -> bool {
         let (done, answer) = oneshot::channel();
         self.here.control(Control::AskRevoked { app: self.app, identity: Box::new(identity.clone()), done });
         // The node ends.
@@ -61,7 +61,7 @@ impl Site {
     }
 
     fn no_session(&self, error: TokenError) -> Response {
-        tracing::info!(app = self.shared.app(self.app).name(), %error, "no socket token issued");
+        tracing::info!(app = self.shared.app(self.app).name(), %error, "[Socket Utils] no socket token issued");
         match error.failure() {
             Some(TokenFailure::Missing) => failed(StatusCode::UNAUTHORIZED, "missing_token", "No session"),
             Some(failure) => failed(StatusCode::UNAUTHORIZED, failure.code(), "The session is not valid"),

@@ -328,7 +328,7 @@ impl State {
     fn turn_away(&mut self, shard: &Shard, session: &mut Session, run: &Run, refusal: &dialects::Refusal) {
         if let Some(at) = session.sockets.iter().position(|socket| socket.serial == run.serial) {
             let socket = session.sockets.remove(at);
-            self.socket_gone(shard, session, socket);
+            self.socket_gone(shard, session, socket, "refused");
         }
         let data = refusal.data.as_ref().and_then(|data| socketio::Json::of(data).ok());
         self.refuse(shard, session, &run.nsp, &refusal.message, data.as_ref());

@@ -166,7 +166,7 @@ impl State {
         }
         if let Some(at) = session.sockets.iter().position(|socket| socket.serial == serial) {
             let socket = session.sockets.remove(at);
-            self.socket_gone(shard, session, socket);
+            self.socket_gone(shard, session, socket, "token_revoked");
         }
         if accepted {
             let departed = session.io.as_mut().and_then(|io| io.disconnect(&nsp));

@@ -17,7 +17,7 @@ use super::emit::{Stamp, Telling};
 use super::moving::SocketRooms;
 use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
-use super::{Shard, State, admission, audience, calls, chat, feeds, identify, watch};
+use super::{Shard, State, admission, audience, calls, chat, feeds, identify, journal, watch};
 use crate::app::App;
 use crate::node::Unavailable;
 use crate::roster::Change;
@@ -85,7 +85,11 @@ impl Actor {
 pub async fn run(shard: Rc<Shard>, task: Task) {
     match task {
         Task::Command { actor, command, waiting } => {
+            let step = journal::step(&shard, actor.app, &command);
             let outcome = execute(&shard, &actor, command).await;
+            if let Some(step) = step {
+                journal::settled(&shard, &actor, step, &outcome);
+            }
             shard.turn(|state, shard| state.settle_command(shard, waiting, outcome));
         }
         Task::Knock(knock) => admission::answer(shard, knock).await,

@@ -12,7 +12,7 @@ use super::actions::Run;
 use super::admission::Knock;
 use super::commands::{Actor, Task};
 use super::session::{Session, Socket, Target};
-use super::{Shard, State, entering};
+use super::{Shard, State, entering, journal};
 use crate::auth::{TokenError, find_token};
 use crate::clock::{Millis, unix_ms};
 use crate::config::OnTokenExpiry;
@@ -53,7 +53,7 @@ impl State {
             Event::Left { nsp, .. } => {
                 if let Some(at) = session.sockets.iter().position(|socket| socket.nsp == nsp) {
                     let socket = session.sockets.remove(at);
-                    self.socket_gone(shard, session, socket);
+                    self.socket_gone(shard, session, socket, "namespace_left");
                 }
             }
         }
@@ -97,6 +97,7 @@ impl State {
         examined: Result<Option<Identity>, TokenError>,
     ) {
         let app = shard.shared.app(session.app);
+        journal::connected(shard, session, auth.as_ref(), &examined);
         let (identity, grace) = match examined {
             Ok(identity) => (identity, None),
             Err(TokenError::Unavailable(why)) => {
@@ -167,7 +168,14 @@ impl State {
     }
 
     /// A socket has ended: its rooms are left, who saw it is told. The session may live on.
-    pub(super) fn socket_gone(&mut self, shard: &Shard, session: &Session, socket: Socket) {
+    pub(super) fn socket_gone(
+        &mut self,
+        shard: &Shard,
+        session: &Session,
+        socket: Socket,
+        why: &'static str,
+    ) {
+        journal::disconnected(shard, session, &socket, why);
         self.typing_gone(shard, session.key, socket.serial);
         self.tasks.extend(farewells(shard, session, &socket));
         self.leave_all(shard, session.app, &socket);

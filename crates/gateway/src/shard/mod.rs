@@ -18,6 +18,7 @@ mod connect;
 mod deliver;
 pub(crate) mod emit;
 mod entering;
+mod journal;
 mod feeds;
 mod identify;
 mod moving;

@@ -435,7 +435,7 @@ impl State {
             shared.peers.move_owner(cluster::moving::MoveOwnerInput::Withdrawn { key: key.clone() });
         }
         while let Some(socket) = session.sockets.pop() {
-            self.socket_gone(shard, session, socket);
+            self.socket_gone(shard, session, socket, reason.name());
         }
         self.forget(shard, session);
     }
