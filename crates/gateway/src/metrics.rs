@@ -66,6 +66,8 @@ metrics! {
     join_seconds: seconds("trunkline_join_seconds", "From the command to the settled join"),
     command_seconds: seconds_by("trunkline_command_seconds", "From a command for the coordinator to its answer, by kind", "kind"),
     commands_unavailable: counter("trunkline_commands_unavailable_total", "Commands that no coordinator decided in time"),
+    api_calls: counters("trunkline_api_calls_total", "Calls of back ends by application and outcome (ok, or the refusal's code)", "app", "outcome"),
+    api_seconds: seconds("trunkline_api_call_seconds", "From a back end's call to its answer"),
     devices: gauges("trunkline_devices", "Sockets of known users, listed for presence, by application", "app"),
     device_writes: counters("trunkline_device_record_writes_total", "Writes of users' device records by outcome (written, failed)", "outcome"),
     in_calls: gauges("trunkline_sockets_in_calls", "Sockets whose device is in a call, once for each call, by application", "app"),

@@ -175,3 +175,96 @@ fn in_progress() -> Fault {
 fn reused() -> Fault {
     Fault::new(422, "idempotency_mismatch", "this idempotency key was used for a call with another body")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use bus::child::{ChildOptions, NatsChild};
+    use bus::{BucketSpec, BusConfig};
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Caller;
+
+    struct Stage {
+        bus: Bus,
+        app: App,
+        stamps: RefCell<Vec<Stamp>>,
+    }
+
+    impl Stage {
+        async fn new(url: String) -> Self {
+            let bus = Bus::connect(BusConfig::for_server(url), &prometheus::Registry::new()).await.unwrap();
+            let config = json!({ "app": [{ "name": "a", "token": { "secret": "s" } }] });
+            let app = App::build_all(&serde_json::from_value(config).unwrap()).unwrap().remove(0);
+            bus.ensure_bucket(&BucketSpec::new(&app.idempotency, 1)).await.unwrap();
+            Self { bus, app, stamps: RefCell::default() }
+        }
+
+        /// Calls with this key and body; an attempt ends as `result` says.
+        async fn call(&self, key: &str, body: &'static str, result: Answer) -> Answer {
+            let once = Once {
+                bus: &self.bus,
+                app: &self.app,
+                timeout_ms: 200,
+                kept: Duration::from_secs(60),
+            };
+            let work = async |stamp| {
+                self.stamps.borrow_mut().push(stamp);
+                result
+            };
+            once.run(&call(body), key, work).await
+        }
+
+        /// Leaves a record as somebody else would have.
+        async fn leave(&self, key: &str, body: &'static str, until_ms: u64) -> Stamp {
+            let stamp = Stamp { at_ms: 7, random: u128::MAX - 1 };
+            let fingerprint = hex(&Sha256::digest(body));
+            let record = Record { state: State::Running { until_ms }, ..Record::new(&fingerprint, stamp) };
+            let name = name(&call(body), key);
+            self.bus.kv_create(&self.app.idempotency, &name, encode(&record), None).await.unwrap();
+            stamp
+        }
+    }
+
+    fn call(body: &'static str) -> Call {
+        Call {
+            app: 0,
+            verb: "emit".to_owned(),
+            body: Bytes::from_static(body.as_bytes()),
+            caller: Caller::of_nats(),
+            idempotency_key: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_executed_once_by_whoever_lives() {
+        let dir = std::env::temp_dir().join(format!("trunkline-once-{}", std::process::id()));
+        let child = NatsChild::start(ChildOptions::new(&dir)).await.unwrap();
+        let stage = Stage::new(child.url()).await;
+
+        let done = || Ok(json!({ "ok": true, "n": 1 }));
+        assert_eq!(stage.call("k", "{}", done()).await, done());
+        assert_eq!(stage.call("k", "{}", Ok(json!("another result"))).await, done());
+        assert_eq!(stage.call("k", "[]", done()).await.unwrap_err().status, 422);
+        assert_eq!(stage.stamps.take().len(), 1);
+
+        assert_eq!(stage.call("failed", "{}", Err(Fault::unavailable())).await, Err(Fault::unavailable()));
+        assert_eq!(stage.call("failed", "{}", done()).await, done());
+        let stamps = stage.stamps.take();
+        assert_eq!((stamps.len(), stamps[0]), (2, stamps[1]), "the same event both times");
+
+        let left = stage.leave("dead", "{}", unix_ms() - 1).await;
+        assert_eq!(stage.call("dead", "{}", done()).await, done());
+        assert_eq!(stage.stamps.take(), [left]);
+
+        stage.leave("busy", "{}", u64::MAX).await;
+        let busy = stage.call("busy", "{}", done()).await.unwrap_err();
+        assert_eq!((busy.status, busy.code.as_str()), (409, "in_progress"));
+        assert_eq!(stage.stamps.take(), []);
+
+        child.stop().await;
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

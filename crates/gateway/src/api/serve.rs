@@ -1,7 +1,7 @@
 //! A call on a shard: read, allowed, carried out, answered.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dialects::{BackendAction, BackendCall};
 use domain::Rejection;
@@ -16,24 +16,44 @@ use crate::clock::unix_ms;
 use crate::revocation;
 use crate::shard::{Shard, Stamp, carry_out};
 
+/// Longer names are no call's, and are not repeated in answers and logs.
+const MOST_VERB_BYTES: usize = 64;
+
 /// Answers one call. What it stores is stored before the answer.
 pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
+    let (started, app) = (Instant::now(), shard.shared.app(call.app).name());
+    let answer = serve_uncounted(&shard, &call).await;
+    let outcome = answer.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "ok");
+    let metrics = &shard.shared.metrics;
+    metrics.api_calls.with_label_values(&[app, outcome]).inc();
+    metrics.api_seconds.observe(started.elapsed().as_secs_f64());
+    if !plain::is_read(&call.verb) {
+        let name = call.verb.get(..MOST_VERB_BYTES).unwrap_or(&call.verb);
+        tracing::info!(app, call = name, by = call.caller.name, outcome, "[Publish API] call");
+    }
+    answer
+}
+
+async fn serve_uncounted(shard: &Rc<Shard>, call: &Call) -> Answer {
     let app = shard.shared.app(call.app);
+    if call.verb.len() > MOST_VERB_BYTES {
+        return Err(Fault::unknown_verb("…"));
+    }
     let fields = plain::fields(&call.body)?;
     if plain::is_read(&call.verb) {
         call.caller.require(Scope::Read)?;
-        return reads::answer(&shard, call.app, &call.verb, &fields).await;
+        return reads::answer(shard, call.app, &call.verb, &fields).await;
     }
     if let "revoke" | "restore" = call.verb.as_str() {
         call.caller.require(Scope::Admin)?;
-        return revoke(&shard, app, &call, &fields).await;
+        return revoke(shard, app, call, &fields).await;
     }
-    let actions = plan(app, &call, &fields, unix_ms())?;
+    let actions = plan(app, call, &fields, unix_ms())?;
     for action in &actions {
         call.caller.require(scope_of(action))?;
     }
-    let answer = match &call.idempotency_key {
-        None => execute(&shard, call.app, actions, Stamp::now()).await,
+    match &call.idempotency_key {
+        None => execute(shard, call.app, actions, Stamp::now()).await,
         Some(key) => {
             let config = &shard.shared.api.config;
             let once = Once {
@@ -43,16 +63,13 @@ pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
                 kept: Duration::from_secs(config.idempotency_s),
             };
             let work = async |stamp: Stamp| {
-                let mut actions = plan(app, &call, &fields, stamp.at_ms)?;
+                let mut actions = plan(app, call, &fields, stamp.at_ms)?;
                 name_posts(&mut actions, stamp);
-                execute(&shard, call.app, actions, stamp).await
+                execute(shard, call.app, actions, stamp).await
             };
-            once.run(&call, key, work).await
+            once.run(call, key, work).await
         }
-    };
-    let outcome = answer.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "ok");
-    tracing::info!(app = app.name(), call = call.verb, by = call.caller.name, outcome, "[Publish API] call");
-    answer
+    }
 }
 
 /// Puts tokens on the list of revoked ones, or takes them off. To repeat it changes nothing, so it needs no idempotency key.
@@ -70,7 +87,6 @@ async fn revoke(shard: &Shard, app: &App, call: &Call, fields: &Fields<'_>) -> A
         tracing::warn!(%error, app = app.name(), "[Publish API] a revocation was not stored");
         Fault::unavailable()
     })?;
-    tracing::info!(app = app.name(), call = call.verb, by = call.caller.name, "[Publish API] tokens");
     Ok(plain::done().into())
 }
 
