@@ -74,7 +74,7 @@ fn catalog(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<BackendActi
     let event = event("catalog:update", vec![everyone()], payload.text());
     let record =
         Record { feed: feeds::CATALOG, told: event, numbered: Some((rooms::catalog(), feeds::CATALOG_SEQ)) };
-    let audit = audited(settings, body, "catalog:update", &kind, Some(&entity), &action)?;
+    let audit = audited(settings, body, "catalog:update", kind, Some(&entity), action)?;
     Ok([BackendAction::Record(Box::new(record))].into_iter().chain(audit).collect())
 }
 
@@ -118,7 +118,7 @@ fn appointment(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<Backend
         .with_some("appointment", body.raw("appointment"))
         .with("timestamp", &body.timestamp()?);
     let told = concerned(settings, "appointment", &appointment, &patient)?;
-    let audit = audited(settings, body, "appointment:update", "appointment", Some(&appointment), &action)?;
+    let audit = audited(settings, body, "appointment:update", "appointment", Some(&appointment), action)?;
     let emit = BackendAction::Emit(event("appointment:update", told, payload.text()));
     Ok([emit].into_iter().chain(audit).collect())
 }
@@ -135,7 +135,7 @@ fn result(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<BackendActio
         .with_some("pdf", pdf.as_ref().map(|_| json!({ "_placeholder": true, "num": 0 })))
         .with("timestamp", &body.timestamp()?);
     let told = concerned(settings, "result", &result, &patient)?;
-    let audit = audited(settings, body, "result:update", "result", Some(&result), &status)?;
+    let audit = audited(settings, body, "result:update", "result", Some(&result), status)?;
     let mut emission = event("result:update", told, payload.text());
     emission.args.attachments.extend(pdf);
     Ok([BackendAction::Emit(emission)].into_iter().chain(audit).collect())
@@ -150,7 +150,7 @@ fn system(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<BackendActio
         .with_some("targetRole", role.as_deref())
         .with("timestamp", &body.timestamp()?);
     let room = role.as_deref().map_or_else(|| Ok(everyone()), rooms::of_role)?;
-    let audit = audited(settings, body, "system:message", "system", None, &kind)?;
+    let audit = audited(settings, body, "system:message", "system", None, kind)?;
     let emit = BackendAction::Emit(event("system:message", vec![room], payload.text()));
     Ok([emit].into_iter().chain(audit).collect())
 }
