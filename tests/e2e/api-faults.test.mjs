@@ -1,0 +1,44 @@
+// The server API while NATS is out of reach: nothing is lost silently, and a repeat with its key is told once.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { after, afterEach, before, describe, it } from "node:test";
+import { call, withApi } from "../lib/api.mjs";
+import { until } from "../lib/clients.mjs";
+import { Cluster } from "../lib/cluster.mjs";
+import { dumpIfFailed } from "../lib/suite.mjs";
+import { got, Users, WEBSOCKET } from "../lib/visits.mjs";
+
+const CONFIG = readFileSync(new URL("api.toml", import.meta.url), "utf8").replace("[api]\n", "[api]\ntimeout_ms = 2000\n");
+
+describe("the server API without NATS", () => {
+  const users = new Users();
+  let cluster;
+  before(async () => {
+    cluster = await withApi(await Cluster.start({ config: CONFIG, nodes: 2, coordinators: 0, faults: true }));
+  });
+  after(() => cluster?.stop());
+  afterEach((test) => { users.leave(); dumpIfFailed(test, cluster); });
+
+  it("says that it could not, and a repeat tells it once", async () => {
+    const [cut, whole] = cluster.nodes;
+    const ann = await users.enter(whole.url, "ann", WEBSOCKET);
+    const emit = (node, data, idempotencyKey) => call(node, "visits", "emit", { to: { user: "ann" }, event: "e", data }, { idempotencyKey });
+    const keys = Array.from({ length: 8 }, () => randomUUID());
+    // Some of these are under way when the connection breaks: whether they were stored is not known.
+    const early = keys.map((key, i) => emit(cut, i, key));
+    await cut.bus.apply("refuse");
+    await cut.bus.apply("cut");
+    const first = await Promise.all(early);
+    assert.ok(first.every(({ status }) => status === 200 || status === 503), JSON.stringify(first.map((a) => a.body)));
+    const late = await emit(cut, 99, "late");
+    assert.deepEqual([late.status, late.body.code], [503, "unavailable"]);
+    await cut.bus.apply("accept");
+    const again = (node, data, key) => until(async () => (await emit(node, data, key)).status === 200, 40_000);
+    await Promise.all(keys.map((key, i) => again(whole, i, key)));
+    await again(cut, 99, "late");
+    await until(() => got(ann, "e").includes(99), 10_000);
+    assert.deepEqual(got(ann, "e").sort((a, b) => a - b), [0, 1, 2, 3, 4, 5, 6, 7, 99]);
+  });
+});
