@@ -115,7 +115,9 @@ async fn a_key_that_is_not_known_is_looked_for_and_the_last_good_set_stays() {
     until(&verifier, &by_p256("a"), Err(TokenError::UnknownKey)).await;
 
     let unavailable = Err(TokenError::Unavailable("the public keys could not be read"));
-    for (status, text) in [(500, set(&[])), (200, "nonsense".to_owned()), (200, set(&[])), (200, "x".repeat(300_000))] {
+    for (status, text) in
+        [(500, set(&[])), (200, "nonsense".to_owned()), (200, set(&[])), (200, "x".repeat(300_000))]
+    {
         issuer.says(status, text);
         until(&verifier, &by_p256("a"), unavailable).await;
         assert!(verifier.verify(&by_ed("b"), NOW).is_ok(), "the last good set stays");

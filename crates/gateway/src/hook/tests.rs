@@ -22,7 +22,8 @@ struct Server {
 
 impl Server {
     async fn start() -> (Self, String) {
-        let server = Self { answer: Arc::new(Mutex::new((200, json!({ "allow": true })))), asked: Arc::default() };
+        let server =
+            Self { answer: Arc::new(Mutex::new((200, json!({ "allow": true })))), asked: Arc::default() };
         let serve = |State(server): State<Self>, headers: HeaderMap, body: String| async move {
             let secret = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
             server.asked.lock().unwrap().push((secret, serde_json::from_str(&body).unwrap()));
@@ -106,7 +107,9 @@ async fn what_it_says_counts_and_is_remembered_and_in_doubt_nothing_is_granted()
     assert_eq!(hook.may(Some(&ann()), "visit:1").await, Ok(false));
     server.says(403, json!("no JSON answer is needed"));
     assert_eq!(hook.may(Some(&ann()), "visit:2").await, Ok(false));
-    for (status, answer) in [(500, json!({ "allow": true })), (200, json!({})), (200, json!(true)), (302, json!({}))] {
+    for (status, answer) in
+        [(500, json!({ "allow": true })), (200, json!({})), (200, json!(true)), (302, json!({}))]
+    {
         server.says(status, answer);
         assert_eq!(hook.may(Some(&ann()), "visit:3").await, Err(Rejection::HookUnavailable));
     }
@@ -124,7 +127,8 @@ async fn what_it_says_counts_and_is_remembered_and_in_doubt_nothing_is_granted()
 async fn users_are_let_in_with_what_it_knows_of_them() {
     let nats = Nats::start("users").await;
     let (server, url) = Server::start().await;
-    let hook = nats.hook(json!({ "url": url, "users": true, "rights": false, "cache_s": 0, "cache_denied_s": 0 }));
+    let hook =
+        nats.hook(json!({ "url": url, "users": true, "rights": false, "cache_s": 0, "cache_denied_s": 0 }));
     assert_eq!(hook.may(Some(&ann()), "visit:1").await, Ok(false));
     assert_eq!(server.questions(), 0, "rights are not its business");
     let user = json!({ "name": "Ann", "role": "doctor", "claims": { "chats": [1, 2], "exp": 99 } });
@@ -145,7 +149,11 @@ async fn it_is_asked_over_nats_and_waited_for_no_longer_than_told() {
     let nats = Nats::start("nats").await;
     let config = json!({ "nats_subject": "clinic.authorize", "timeout_ms": 10_000 });
     let hook = nats.hook(config);
-    assert_eq!(hook.may(Some(&ann()), "visit:1").await, Err(Rejection::HookUnavailable), "nobody answers there");
+    assert_eq!(
+        hook.may(Some(&ann()), "visit:1").await,
+        Err(Rejection::HookUnavailable),
+        "nobody answers there"
+    );
     let mut requests = nats.bus.serve("clinic.authorize", "hooks").unwrap();
     let bus = nats.bus.clone();
     let (seen, mut asked) = tokio::sync::mpsc::unbounded_channel();
@@ -163,7 +171,8 @@ async fn it_is_asked_over_nats_and_waited_for_no_longer_than_told() {
     assert_eq!(hook.may(Some(&ann()), "visit:1").await, Ok(true));
     assert_eq!(hook.may(Some(&ann()), "visit:2").await, Ok(false));
 
-    let hurried = nats.hook(json!({ "nats_subject": "clinic.authorize", "timeout_ms": 50, "concurrency": 1 }));
+    let hurried =
+        nats.hook(json!({ "nats_subject": "clinic.authorize", "timeout_ms": 50, "concurrency": 1 }));
     let may = |right| {
         let (hook, ann) = (&hurried, ann());
         async move { hook.may(Some(&ann), right).await }
@@ -218,7 +227,10 @@ async fn serve_tls(tls: &std::path::Path) -> u16 {
             let mut head = [0; 4096];
             let _ = stream.read(&mut head).await;
             let body = json!({ "allow": true }).to_string();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
             let _ = stream.write_all(answer.as_bytes()).await;
             let _ = stream.shutdown().await;
         }
