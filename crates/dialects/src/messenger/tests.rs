@@ -18,6 +18,7 @@ use crate::{Action, Actions, Announcement, Command, Inbound, Out, Outcome, Realt
 
 mod announce;
 mod calls;
+mod chat;
 mod connecting;
 mod media;
 

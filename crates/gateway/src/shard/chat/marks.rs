@@ -31,7 +31,7 @@ pub async fn mark_read(shard: &Rc<Shard>, origin: Origin<'_>, read: MarkRead) ->
     let Some(newest) = messages.last() else { return Ok(Outcome::Marked) };
     let before = raise(shard, app, &room, Some(&reader.user), Mark { read: newest.n, delivered: 0 }).await?;
     let waited_for = messages.iter().filter(|message| chat::may_read(message, &reader.user));
-    let anybodys = waited_for.clone().filter(|message| message.recipient.is_none()).next_back();
+    let anybodys = waited_for.clone().rfind(|message| message.recipient.is_none());
     if let Some(message) = anybodys {
         raise(shard, app, &room, None, Mark { read: message.n, delivered: 0 }).await?;
     }

@@ -53,12 +53,11 @@ pub async fn head(shard: &Shard, app: &App, room: &str) -> Result<Head, Rejectio
         return Ok(Head::default());
     };
     let mut head = Head { last: message.newest_known() };
-    while message.rev > 0 {
-        let beyond = some(shard, app, room, head.last + 1..=head.last + PROBED).await?;
-        match beyond.last() {
-            Some(found) => chat::apply(&mut head, found.n),
-            None => break,
-        }
+    if message.rev == 0 {
+        return Ok(head);
+    }
+    while let Some(found) = some(shard, app, room, head.last + 1..=head.last + PROBED).await?.last() {
+        chat::apply(&mut head, found.n);
     }
     Ok(head)
 }
