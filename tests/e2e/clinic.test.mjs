@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import net from "node:net";
 import { after, afterEach, before, describe, it } from "node:test";
 import { io } from "socket.io-client";
 import { heard, until } from "../lib/clients.mjs";
@@ -239,6 +240,26 @@ describe("the clinic on three nodes", () => {
     assert.deepEqual((await ask(hasty, "catalog:sync", { since: 2 })).updates.map((it) => it.entityId), [3, 4]);
   });
 
+  it("tells a change whose writer died before it told it, with the next one and once", async () => {
+    const socket = await enter(0, user());
+    await ask(socket, "catalog:sync");
+    for (let n = 0; n < 6; n += 1) await told("catalog-update", { type: "category", action: "created", entityId: 2000 + n }, { node: n % 3 });
+    const orphan = { type: "category", action: "created", entityId: 2100, timestamp: new Date().toISOString() };
+    await publish(cluster.nats.servers[0], "tl.lab.feed.catalog", { "Tl-At": String(Date.now()) }, JSON.stringify(orphan));
+    await told("catalog-update", { type: "category", action: "created", entityId: 2101 }, { node: 1 });
+    await settled([socket]);
+    const ids = got(socket, "catalog:update").map((it) => it.entityId);
+    assert.deepEqual(ids, [2000, 2001, 2002, 2003, 2004, 2005, 2100, 2101]);
+    assert.deepEqual(got(socket, "catalog:update")[6], orphan);
+  });
+
+  it("counts plain clients among the others", async () => {
+    const role = `Role ${user()}`;
+    await Promise.all([enter(0, user(), role), plain(1, token(user(), role)), plain(2, token(user(), role))]);
+    const stats = () => fetch(`${cluster.nodes[0].url}/health/websocket`).then((response) => response.json());
+    await until(async () => (await stats()).byRole[role] === 3, 20_000);
+  });
+
   it("carries a result's PDF as bytes to stock and plain clients", async () => {
     const id = user();
     const [socket, client] = [await enter(0, id), await plain(1, token(id))];
@@ -355,3 +376,16 @@ describe("the clinic on three nodes", () => {
     assert.ok(socket.connected && same.connected);
   });
 });
+
+/** Stores a message as a writer would that dies right after it. */
+function publish(server, subject, headers, payload) {
+  const block = `NATS/1.0\r\n${Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`;
+  const { hostname, port } = new URL(server.replace("nats:", "http:"));
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(Number(port), hostname, () => {
+      socket.write(`CONNECT {"headers":true,"verbose":false}\r\nHPUB ${subject} ${block.length} ${block.length + payload.length}\r\n${block}${payload}\r\nPING\r\n`);
+    });
+    socket.on("error", reject);
+    socket.on("data", (data) => { if (/^PONG/m.test(data)) { socket.end(); resolve(); } });
+  });
+}
