@@ -2,15 +2,16 @@
 //! application's bucket. What changes a mailbox changes both in one atomic batch by compare-and-set, so that a count is one read and
 //! always true. The rules are `domain::notification`.
 //!
-//! Start at [`notify`] for back ends and [`asked`] for clients. Changes of one mailbox on one thread wait for each other; threads and
-//! nodes compete.
+//! Start at [`notify`] for back ends and [`asked`] for clients. What this thread wants of one mailbox at the same time is one change
+//! ([`Lane`]); threads and nodes compete.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bus::kv::{kv_append, kv_delete_append};
 use bus::{Append, AppendError, KvEntry, ReadError};
-use bytes::Bytes;
 use cluster::sid::ulid;
 use cluster::subject::escape_token;
 use dialects::{Audience, Notice, NotificationAct, NotificationOutcome, NotificationPage, Out, with_member};
@@ -19,7 +20,8 @@ use domain::{Identity, Rejection, UserId};
 use rand::RngExt;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Mutex, oneshot};
 
 use crate::app::App;
 use crate::clock::unix_ms;
@@ -27,24 +29,54 @@ use crate::shard::Shard;
 use crate::shard::emit::{Stamp, Telling, append_rejection};
 
 /// Pause before a change is decided again that somebody else was faster than: at random up to this, doubled each time.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(4);
-const CONFLICT_PAUSE_LONGEST: Duration = Duration::from_millis(100);
+const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
+const CONFLICT_PAUSE_LONGEST: Duration = Duration::from_millis(20);
 
 /// Records removed with one change; a batch holds at most 1000. What is left goes by its age.
 const REMOVED_AT_ONCE: usize = 500;
+
+/// Wishes that one change carries out.
+const WISHES_AT_ONCE: usize = 64;
 
 /// The mailboxes that this thread changes now.
 #[derive(Debug, Default)]
 pub struct Lanes(FxHashMap<(u16, UserId), Rc<Lane>>);
 
-/// A mailbox as of this thread's last change: for the next change that waits, and gone with the last one.
-type Lane = Mutex<Option<Known>>;
+/// One mailbox that changes: whoever holds it carries out what waits.
+#[derive(Debug, Default)]
+struct Lane {
+    /// As of this thread's last change; gone with the last one who waits.
+    known: Mutex<Option<Known>>,
+    waiting: RefCell<VecDeque<Waiting>>,
+}
 
 #[derive(Clone, Debug)]
 struct Known {
     mailbox: Mailbox,
     rev: u64,
 }
+
+#[derive(Debug)]
+struct Waiting {
+    wish: Wish,
+    done: oneshot::Sender<Result<Granted, Rejection>>,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Add { entry: Entry, object: Box<str> },
+    Read { name: Box<str> },
+}
+
+/// What became of a wish, and how many are unread after it.
+#[derive(Debug)]
+enum Granted {
+    Added(Added, usize),
+    Marked(Marked, usize),
+}
+
+/// Records that one change writes (`Some`) and removes; one word for each.
+type Records = BTreeMap<String, Option<Box<str>>>;
 
 /// Keeps a notification and tells it; settles when both are stored. Under the same stamp, or with the same id of the back end's, it
 /// is kept once. Answers with its id and how many are unread.
@@ -57,15 +89,10 @@ pub async fn notify(
     let app = shard.shared.app(app_ix);
     let key: Box<str> = ulid(stamp.at_ms, stamp.random).1.into();
     let (entry, id, object) = prepare(&app.config.notifications, &notice, key, stamp.at_ms)?;
-    let (added, unread) = change(shard, app_ix, &notice.user, |mailbox, settings| {
-        let added = mailbox.add(entry.clone(), settings);
-        let records = match &added {
-            Added::Stored { dropped } => stored(app, &notice.user, &entry, &object, dropped),
-            Added::Known(_) | Added::WasRead => Vec::new(),
-        };
-        Ok((records, (added, mailbox.unread())))
-    })
-    .await?;
+    let wish = Wish::Add { entry: entry.clone(), object: object.clone() };
+    let Granted::Added(added, unread) = change(shard, app_ix, &notice.user, wish).await? else {
+        return Err(Rejection::Unavailable);
+    };
     // An attempt whose answer was lost finds its own; what another call keeps under this id it has told.
     let is_ours = match &added {
         Added::Stored { .. } => true,
@@ -102,16 +129,10 @@ async fn mark_read(
     user: &UserId,
     name: &str,
 ) -> Result<NotificationOutcome, Rejection> {
-    let app = shard.shared.app(app_ix);
-    let (marked, unread) = change(shard, app_ix, user, |mailbox, _| {
-        let marked = mailbox.mark_read(name)?;
-        let records = match &marked {
-            Marked::Read(entry) => vec![removal(app, user, entry)],
-            Marked::Before => Vec::new(),
-        };
-        Ok((records, (marked, mailbox.unread())))
-    })
-    .await?;
+    let wish = Wish::Read { name: name.into() };
+    let Granted::Marked(marked, unread) = change(shard, app_ix, user, wish).await? else {
+        return Err(Rejection::Unavailable);
+    };
     Ok(NotificationOutcome::Read { unread, news: marked != Marked::Before })
 }
 
@@ -184,32 +205,59 @@ fn prepare(
     Ok((Entry { key, id: name, at_ms }, id, object))
 }
 
-/// Decides until the mailbox is as it was decided on, or the time is over. What is refused, is refused as the leader knows it.
-async fn change<R>(
-    shard: &Rc<Shard>,
-    app_ix: u16,
-    user: &UserId,
-    decide: impl Fn(&mut Mailbox, &NotificationSettings) -> Result<(Vec<Append>, R), Rejection>,
-) -> Result<R, Rejection> {
+/// Settles when the wish is carried out, by whoever holds the lane.
+async fn change(shard: &Rc<Shard>, app_ix: u16, user: &UserId, wish: Wish) -> Result<Granted, Rejection> {
     let app = shard.shared.app(app_ix);
     let deadline = Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms);
+    let (done, mut granted) = oneshot::channel();
     let lane = shard.turn(|state, _| state.notifications.enter(app_ix, user));
-    let result = match tokio::time::timeout_at(deadline.into(), lane.lock()).await {
-        Ok(mut known) => change_in(shard, app, user, &decide, &mut known, deadline).await,
+    lane.waiting.borrow_mut().push_back(Waiting { wish, done });
+    let result = match tokio::time::timeout_at(deadline.into(), lane.known.lock()).await {
         Err(_) => Err(Rejection::Unavailable),
+        Ok(mut known) => loop {
+            match granted.try_recv() {
+                Ok(result) => break result,
+                Err(TryRecvError::Closed) => break Err(Rejection::Unavailable),
+                Err(TryRecvError::Empty) => {}
+            }
+            let count = lane.waiting.borrow().len().min(WISHES_AT_ONCE);
+            let some: Vec<Waiting> = lane.waiting.borrow_mut().drain(..count).collect();
+            carry_out(shard, app, user, some, &mut known, deadline).await;
+        },
     };
     shard.turn(|state, _| state.notifications.leave(app_ix, user, lane));
     result
 }
 
-async fn change_in<R>(
+/// Carries wishes out in one change and answers them.
+async fn carry_out(
     shard: &Shard,
     app: &App,
     user: &UserId,
-    decide: impl Fn(&mut Mailbox, &NotificationSettings) -> Result<(Vec<Append>, R), Rejection>,
+    waiting: Vec<Waiting>,
+    known: &mut Option<Known>,
+    deadline: Instant,
+) {
+    let (wishes, done): (Vec<Wish>, Vec<_>) = waiting.into_iter().map(|it| (it.wish, it.done)).unzip();
+    let results = match commit(shard, app, user, &wishes, known, deadline).await {
+        Ok(results) => results,
+        Err(rejection) => wishes.iter().map(|_| Err(rejection.clone())).collect(),
+    };
+    for (done, result) in done.into_iter().zip(results) {
+        // Who gave up waiting has been told that it is late.
+        let _ = done.send(result);
+    }
+}
+
+/// Decides until the mailbox is as it was decided on, or the time is over. What is refused, is refused as the leader knows it.
+async fn commit(
+    shard: &Shard,
+    app: &App,
+    user: &UserId,
+    wishes: &[Wish],
     lane: &mut Option<Known>,
     deadline: Instant,
-) -> Result<R, Rejection> {
+) -> Result<Vec<Result<Granted, Rejection>>, Rejection> {
     let mut pause = CONFLICT_PAUSE;
     loop {
         let (mut known, is_fresh) = match lane.take() {
@@ -217,18 +265,17 @@ async fn change_in<R>(
             None => (load(shard, app, user).await?, true),
         };
         known.mailbox.expire(&app.config.notifications, unix_ms());
-        let (mut appends, result) = match decide(&mut known.mailbox, &app.config.notifications) {
-            Err(_) if !is_fresh => continue,
-            decided => decided?,
-        };
-        if appends.is_empty() {
-            return Ok(result);
+        let (results, records) = decide(&mut known.mailbox, wishes, &app.config.notifications);
+        if !is_fresh && results.iter().any(Result::is_err) {
+            continue;
         }
-        appends.push(mailbox(app, &known));
-        match shard.shared.bus.append_batch(appends, deadline).await {
+        if records.is_empty() {
+            return Ok(results);
+        }
+        match shard.shared.bus.append_batch(batch(app, &known, records), deadline).await {
             Ok(rev) => {
                 *lane = Some(Known { rev, ..known });
-                return Ok(result);
+                return Ok(results);
             }
             Err(AppendError::Conflict { .. }) if Instant::now() + pause < deadline => {
                 tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.0..1.0))).await;
@@ -237,6 +284,58 @@ async fn change_in<R>(
             Err(error) => return Err(append_rejection(shard, app, &error)),
         }
     }
+}
+
+/// All wishes, one after the other, and the records that follow from them.
+fn decide(
+    mailbox: &mut Mailbox,
+    wishes: &[Wish],
+    settings: &NotificationSettings,
+) -> (Vec<Result<Granted, Rejection>>, Records) {
+    let mut records = Records::new();
+    let user = mailbox.user.clone();
+    let grant = |wish: &Wish| match wish {
+        Wish::Add { entry, object } => {
+            let added = mailbox.add(entry.clone(), settings);
+            if let Added::Stored { dropped } = &added {
+                records.insert(record_key(&user, entry), Some(object.clone()));
+                records.extend(dropped.iter().map(|entry| (record_key(&user, entry), None)));
+            }
+            Ok(Granted::Added(added, mailbox.unread()))
+        }
+        Wish::Read { name } => {
+            let marked = mailbox.mark_read(name)?;
+            if let Marked::Read(entry) = &marked {
+                records.insert(record_key(&user, entry), None);
+            }
+            Ok(Granted::Marked(marked, mailbox.unread()))
+        }
+    };
+    let results = wishes.iter().map(grant).collect();
+    (results, records)
+}
+
+/// The records, and last the mailbox: the batch's sequence is its revision. Untouched for the longest time, all is forgotten.
+fn batch(app: &App, known: &Known, records: Records) -> Vec<Append> {
+    let (bucket, ttl) = (&app.notifications, Some(Duration::from_secs(app.config.notifications.max_age_s)));
+    let mut removed = 0;
+    let mut appends: Vec<Append> = Vec::with_capacity(records.len() + 1);
+    for (key, object) in records {
+        match object {
+            Some(object) => {
+                appends.push(kv_append(bucket, &key, object.into_string().into(), ttl, None));
+            }
+            None if removed < REMOVED_AT_ONCE => {
+                removed += 1;
+                appends.push(kv_delete_append(bucket, &key, None));
+            }
+            None => {}
+        }
+    }
+    let value = serde_json::to_vec(&known.mailbox).expect("a mailbox holds strings and numbers");
+    let key = mailbox_key(&known.mailbox.user);
+    appends.push(kv_append(bucket, &key, value.into(), ttl, Some(known.rev)));
+    appends
 }
 
 /// The mailbox as the leader knows it.
@@ -265,30 +364,6 @@ fn decode(app: &App, user: &UserId, value: &[u8]) -> Result<Mailbox, Rejection> 
 fn unread(app: &App, error: &ReadError) -> Rejection {
     tracing::warn!(%error, app = app.name(), "notifications could not be read");
     Rejection::Unavailable
-}
-
-/// The record of a new one, and the end of those dropped for it.
-fn stored(app: &App, user: &UserId, entry: &Entry, object: &str, dropped: &[Entry]) -> Vec<Append> {
-    let ttl = Some(max_age(app));
-    let value = Bytes::copy_from_slice(object.as_bytes());
-    let new = kv_append(&app.notifications, &record_key(user, entry), value, ttl, None);
-    let removed = dropped.iter().take(REMOVED_AT_ONCE).map(|entry| removal(app, user, entry));
-    std::iter::once(new).chain(removed).collect()
-}
-
-fn removal(app: &App, user: &UserId, entry: &Entry) -> Append {
-    kv_delete_append(&app.notifications, &record_key(user, entry), None)
-}
-
-/// Last in its batch: the batch's sequence is its revision. Untouched for the longest time, all that is in it is forgotten.
-fn mailbox(app: &App, known: &Known) -> Append {
-    let value = serde_json::to_vec(&known.mailbox).expect("a mailbox holds strings and numbers");
-    let key = mailbox_key(&known.mailbox.user);
-    kv_append(&app.notifications, &key, value.into(), Some(max_age(app)), Some(known.rev))
-}
-
-fn max_age(app: &App) -> Duration {
-    Duration::from_secs(app.config.notifications.max_age_s)
 }
 
 fn mailbox_key(user: &UserId) -> String {
@@ -364,6 +439,27 @@ mod tests {
         ] {
             assert_eq!(prepared(object).unwrap_err().code(), code, "{object}");
         }
+    }
+
+    #[test]
+    fn one_change_writes_each_record_once() {
+        let settings = NotificationSettings { per_user: 2, ..NotificationSettings::default() };
+        let entry = |n: u64| Entry { key: format!("{n:026}").into(), id: None, at_ms: n };
+        let add = |n| Wish::Add { entry: entry(n), object: "{}".into() };
+        let read = |n: u64| Wish::Read { name: entry(n).key };
+        let mut mailbox = Mailbox::new(UserId::new("7").unwrap());
+        let wishes = [add(1), add(2), read(2), read(2), add(3), add(4), read(9)];
+        let (results, records) = decide(&mut mailbox, &wishes, &settings);
+        let unread: Vec<_> = results
+            .iter()
+            .map(|result| match result {
+                Ok(Granted::Added(_, unread) | Granted::Marked(_, unread)) => Some(*unread),
+                Err(_) => None,
+            })
+            .collect();
+        assert_eq!(unread, [Some(1), Some(2), Some(1), Some(1), Some(2), Some(2), None]);
+        let kept: Vec<bool> = records.values().map(Option::is_some).collect();
+        assert_eq!(kept, [false, false, true, true], "the first was dropped, the second read");
     }
 
     #[test]
