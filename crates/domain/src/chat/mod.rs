@@ -38,7 +38,7 @@ impl Default for ChatLimits {
         Self {
             max_message_chars: 4096,
             max_attachments: 32,
-            max_attachment_bytes: 4096,
+            max_attachment_bytes: 16_384,
             max_metadata_bytes: 65_536,
         }
     }
