@@ -50,7 +50,8 @@ const PORTAL: &[HttpRoute] = &[HttpRoute {
     endpoint: Endpoint::IssueToken,
 }];
 
-const DIET: &[HttpRoute] = &[HttpRoute { methods: GET, path: "/api/socket", endpoint: Endpoint::SocketStatus }];
+const DIET: &[HttpRoute] =
+    &[HttpRoute { methods: GET, path: "/api/socket", endpoint: Endpoint::SocketStatus }];
 
 impl Dialect {
     /// The application's paths besides that of its clients' connections.

@@ -156,11 +156,7 @@ async fn clients_here(shared: &Shared, shards: &[ShardHandle], app: u16) -> Vec<
 }
 
 /// An application's numbers.
-pub async fn totals(
-    shared: &Arc<Shared>,
-    shards: &[ShardHandle],
-    app: u16,
-) -> Result<Totals, ReadError> {
+pub async fn totals(shared: &Arc<Shared>, shards: &[ShardHandle], app: u16) -> Result<Totals, ReadError> {
     let name = shared.app(app).name();
     let others = node_records(shared).await?;
     let here = std::mem::take(&mut count_here(shared, shards).await[usize::from(app)]).into_record(0);

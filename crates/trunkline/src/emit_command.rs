@@ -22,8 +22,8 @@ pub fn run(arguments: &EmitArguments) -> Result<ExitCode, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let answer = runtime.block_on(ask(&config, &subject, body.to_string().as_bytes()))?;
-    let answer: Value =
-        serde_json::from_slice(&answer).map_err(|error| Failure::Call(format!("the answer is no JSON: {error}")))?;
+    let answer: Value = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::Call(format!("the answer is no JSON: {error}")))?;
     if answer["ok"] == true {
         println!("{answer}");
         return Ok(ExitCode::SUCCESS);
@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn an_application_is_named_or_the_only_one() {
-        let config = Config { app: vec![gateway::config::AppConfig { name: "one".into(), ..Default::default() }], ..Config::default() };
+        let config = Config {
+            app: vec![gateway::config::AppConfig { name: "one".into(), ..Default::default() }],
+            ..Config::default()
+        };
         assert_eq!(app_name(&config, None).unwrap(), "one");
         assert_eq!(app_name(&config, Some("other")).unwrap(), "other");
         assert!(app_name(&config, Some("a.b")).is_err());

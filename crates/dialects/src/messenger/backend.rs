@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use super::chat_message::{self, KINDS};
 use super::{Messenger, chat, wire};
 use crate::backend_body::Body;
-use crate::{
-    BackendAction, BackendCall, BackendEmission, BackendVerb, Out, Post, chatting, everyone,
-};
+use crate::{BackendAction, BackendCall, BackendEmission, BackendVerb, Out, Post, chatting, everyone};
 
 const VERBS: &[BackendVerb] = &[
     BackendVerb {

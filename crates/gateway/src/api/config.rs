@@ -132,9 +132,8 @@ impl ApiKeyConfig {
     /// No secret, more than one, one that cannot be read, or one that is too short; with a path relative to the key.
     pub fn secret(&self) -> Result<Secret<String>, ConfigError> {
         let found = secret_of(self.secret.as_ref(), self.secret_file.as_deref(), self.secret_env.as_deref())?;
-        let secret = found.ok_or_else(|| {
-            ConfigError::new("secret", "give one of secret, secret_file and secret_env")
-        })?;
+        let secret = found
+            .ok_or_else(|| ConfigError::new("secret", "give one of secret, secret_file and secret_env"))?;
         if secret.expose().len() < Self::LEAST_BYTES {
             let message = format!("must have at least {} characters", Self::LEAST_BYTES);
             return Err(ConfigError::new("secret", message));

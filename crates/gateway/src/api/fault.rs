@@ -26,7 +26,10 @@ impl Fault {
     }
 
     pub fn invalid(field: &str, problem: &str) -> Self {
-        Self { field: Some(field.to_owned()), ..Self::new(400, "invalid_payload", format!("{field}: {problem}")) }
+        Self {
+            field: Some(field.to_owned()),
+            ..Self::new(400, "invalid_payload", format!("{field}: {problem}"))
+        }
     }
 
     pub fn no_scope(scope: Scope) -> Self {

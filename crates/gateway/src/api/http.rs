@@ -109,9 +109,11 @@ impl Port {
     async fn body(&self, request: Request) -> Result<bytes::Bytes, Fault> {
         let limit = self.shared.api.config.max_body_bytes;
         match read_body(request.into_body(), limit, self.body_timeout).await {
-            Ok(body) if body.len() > limit => {
-                Err(Fault::new(413, "too_large", format!("a body may have {limit} bytes (api.max_body_bytes)")))
-            }
+            Ok(body) if body.len() > limit => Err(Fault::new(
+                413,
+                "too_large",
+                format!("a body may have {limit} bytes (api.max_body_bytes)"),
+            )),
             Ok(body) => Ok(body),
             Err(BodyError::BrokenOff) => Err(Fault::new(400, "invalid_payload", "the body broke off")),
             Err(BodyError::TooSlow) => Err(Fault::new(408, "timeout", "the body did not come in time")),

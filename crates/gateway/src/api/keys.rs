@@ -105,7 +105,9 @@ impl Rate {
             (next <= now_us + BURST_US).then_some(next)
         };
         let taken = self.paid_until_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        taken.map(drop).map_err(|paid| (paid + self.interval_us).saturating_sub(now_us + BURST_US).div_ceil(1000))
+        taken
+            .map(drop)
+            .map_err(|paid| (paid + self.interval_us).saturating_sub(now_us + BURST_US).div_ceil(1000))
     }
 }
 
@@ -127,7 +129,10 @@ mod tests {
             apps: vec!["visits".to_owned()],
             ..ApiKeyConfig::default()
         };
-        Keys::build(&ApiConfig { keys: secrets.iter().enumerate().map(key).collect(), ..ApiConfig::default() })
+        Keys::build(&ApiConfig {
+            keys: secrets.iter().enumerate().map(key).collect(),
+            ..ApiConfig::default()
+        })
     }
 
     #[test]
@@ -145,7 +150,10 @@ mod tests {
     #[test]
     fn weak_and_repeated_secrets_are_mistakes() {
         assert_eq!(keys(&["short"]).unwrap_err()[0].path, "api.keys[0].secret");
-        assert_eq!(keys(&["0123456789abcdef", "0123456789abcdef"]).unwrap_err()[0].path, "api.keys[1].secret");
+        assert_eq!(
+            keys(&["0123456789abcdef", "0123456789abcdef"]).unwrap_err()[0].path,
+            "api.keys[1].secret"
+        );
     }
 
     #[test]

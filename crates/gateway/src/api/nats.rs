@@ -56,7 +56,11 @@ async fn ask(shared: &Shared, shard: &ShardHandle, app: u16, request: &Request) 
     }
     let limit = shared.api.config.max_body_bytes;
     if request.payload.len() > limit {
-        return Err(Fault::new(413, "too_large", format!("a body may have {limit} bytes (api.max_body_bytes)")));
+        return Err(Fault::new(
+            413,
+            "too_large",
+            format!("a body may have {limit} bytes (api.max_body_bytes)"),
+        ));
     }
     let verb = request.subject.rsplit('.').next().unwrap_or_default().to_owned();
     // What is no object is refused where it is read.

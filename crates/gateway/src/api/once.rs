@@ -35,10 +35,14 @@ struct Record {
 #[serde(rename_all = "snake_case")]
 enum State {
     /// Until then somebody is at it.
-    Running { until_ms: u64 },
+    Running {
+        until_ms: u64,
+    },
     /// The last attempt was not confirmed: the next one may begin at once.
     Open,
-    Done { result: Value },
+    Done {
+        result: Value,
+    },
 }
 
 /// Where a key stands, for one more call with it.
@@ -204,12 +208,8 @@ mod tests {
 
         /// Calls with this key and body; an attempt ends as `result` says.
         async fn call(&self, key: &str, body: &'static str, result: Answer) -> Answer {
-            let once = Once {
-                bus: &self.bus,
-                app: &self.app,
-                timeout_ms: 200,
-                kept: Duration::from_secs(60),
-            };
+            let once =
+                Once { bus: &self.bus, app: &self.app, timeout_ms: 200, kept: Duration::from_secs(60) };
             let work = async |stamp| {
                 self.stamps.borrow_mut().push(stamp);
                 result

@@ -53,9 +53,7 @@ fn operation(app: &App, verb: &BackendVerb) -> Value {
 }
 
 fn question(app: &App, name: &str, summary: &str, parameters: &[(&str, &str, bool)]) -> Value {
-    let parameter = |(name, kind, required): &(&str, &str, bool)| {
-        json!({ "name": name, "in": "query", "required": required, "schema": { "type": kind } })
-    };
+    let parameter = |(name, kind, required): &(&str, &str, bool)| json!({ "name": name, "in": "query", "required": required, "schema": { "type": kind } });
     json!({
         "operationId": format!("{}_{name}", app.name()),
         "tags": [app.name()],

@@ -40,17 +40,15 @@ pub const VERBS: [BackendVerb; 4] = [
                   is connected by them; until `until` or a `restore`. Times are seconds since the Unix epoch.",
         example: r#"{"user":"7"}"#,
     },
-    BackendVerb {
-        name: "restore",
-        summary: "Takes a revocation back.",
-        example: r#"{"user":"7"}"#,
-    },
+    BackendVerb { name: "restore", summary: "Takes a revocation back.", example: r#"{"user":"7"}"# },
 ];
 
 pub fn fields(body: &[u8]) -> Result<Fields<'_>, Fault> {
-    let text = std::str::from_utf8(body).map_err(|_| Fault::new(400, "invalid_payload", "the body is no UTF-8"))?;
-    serde_json::from_str(text)
-        .map_err(|error| Fault::new(400, "invalid_payload", format!("the body must be a JSON object: {error}")))
+    let text =
+        std::str::from_utf8(body).map_err(|_| Fault::new(400, "invalid_payload", "the body is no UTF-8"))?;
+    serde_json::from_str(text).map_err(|error| {
+        Fault::new(400, "invalid_payload", format!("the body must be a JSON object: {error}"))
+    })
 }
 
 /// What an `emit` does.
@@ -150,7 +148,8 @@ fn audience(to: &Value) -> Result<Audience, Fault> {
     match (kind.as_str(), value) {
         ("user", id) => {
             let user = UserId::from_json(id);
-            user.map(Audience::User).ok_or_else(|| Fault::invalid("to.user", "must be a string or an integer"))
+            user.map(Audience::User)
+                .ok_or_else(|| Fault::invalid("to.user", "must be a string or an integer"))
         }
         ("room", Value::String(name)) => room(name, "to.room").map(Audience::Room),
         ("role", Value::String(name)) if !name.is_empty() => Ok(Audience::Role(name.as_str().into())),

@@ -71,7 +71,8 @@ async fn presence(shard: &Shard, app: &App, fields: &Fields<'_>) -> Answer {
     keys.sort_unstable();
     keys.dedup();
     let entries = shard.shared.bus.kv_get_many(&app.presence, &keys).await.map_err(unavailable)?;
-    let known = entries.iter().filter_map(|entry| coordination::decode::<Presence>(entry.value.as_ref()?).ok());
+    let known =
+        entries.iter().filter_map(|entry| coordination::decode::<Presence>(entry.value.as_ref()?).ok());
     let known: BTreeMap<UserId, Presence> = known.map(|presence| (presence.user.clone(), presence)).collect();
     let presences: Vec<Value> =
         users.iter().zip(&asked).map(|(user, wire_id)| presence_json(wire_id, known.get(user))).collect();

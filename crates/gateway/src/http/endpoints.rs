@@ -39,9 +39,7 @@ pub fn add(router: axum::Router, sites: &[Arc<Site>]) -> axum::Router {
             places.entry(route.path).or_default().push((site.clone(), *route));
         }
     }
-    let taken = |path: &str| {
-        sites.iter().any(|site| site.shared.app(site.app).config.base_path() == path)
-    };
+    let taken = |path: &str| sites.iter().any(|site| site.shared.app(site.app).config.base_path() == path);
     places.into_iter().filter(|(path, _)| !taken(path)).fold(router, |router, (path, offers)| {
         let place = Arc::new(Place { offers, started: Instant::now(), logins: Logins::default() });
         router.route(path, any(serve).with_state(place))
@@ -145,7 +143,8 @@ impl Site {
 
     async fn health_stats(&self, query: &HashMap<String, String>, headers: &HeaderMap) -> Response {
         let dialect = &self.shared.app(self.app).dialect;
-        let sees_all = self.identity(headers).await.is_some_and(|identity| dialect.is_administrator(&identity));
+        let sees_all =
+            self.identity(headers).await.is_some_and(|identity| dialect.is_administrator(&identity));
         self.stats(sees_all.then_some(query)).await
     }
 

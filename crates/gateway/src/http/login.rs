@@ -72,7 +72,9 @@ impl Site {
         }
         let body = match read_body(request.into_body(), MOST_BODY_BYTES, self.body_timeout).await {
             Ok(body) if body.len() <= MOST_BODY_BYTES => body,
-            Ok(_) | Err(BodyError::BrokenOff) => return failed(StatusCode::BAD_REQUEST, "The body is too large"),
+            Ok(_) | Err(BodyError::BrokenOff) => {
+                return failed(StatusCode::BAD_REQUEST, "The body is too large");
+            }
             Err(BodyError::TooSlow) => return too_slow(),
         };
         let Ok(given) = serde_json::from_slice::<Credentials>(&body) else {
@@ -87,7 +89,8 @@ impl Site {
         };
         match token(app, user, unix_ms() / 1000) {
             Some(token) => {
-                let shown = json!({ "id": user.user, "email": user.email, "role": user.role, "name": user.name });
+                let shown =
+                    json!({ "id": user.user, "email": user.email, "role": user.role, "name": user.name });
                 json_response(StatusCode::OK, &json!({ "success": true, "token": token, "user": shown }))
             }
             None => failed(StatusCode::NOT_FOUND, "This application's tokens are not signed with a secret"),

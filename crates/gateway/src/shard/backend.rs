@@ -7,10 +7,10 @@ use domain::{Rejection, UserId};
 use hub::RoomKey;
 use serde_json::Value;
 
-use super::{Shard, State, chat};
 use super::commands::{self, Actor};
 use super::emit::{Stamp, Telling};
 use super::session::Entry;
+use super::{Shard, State, chat};
 use crate::clock::unix_ms;
 use crate::members::{self, Move};
 use crate::revocation::{self, Revoked, Terms};

@@ -98,11 +98,16 @@ impl Census {
 impl State {
     /// Counts an accepted socket, or counts it anew when it speaks for somebody else. `since_ms`: when it was accepted, if that
     /// was at another node.
-    pub(super) fn count_socket(&mut self, shard: &Shard, app: u16, socket: &mut Socket, since_ms: Option<u64>) {
+    pub(super) fn count_socket(
+        &mut self,
+        shard: &Shard,
+        app: u16,
+        socket: &mut Socket,
+        since_ms: Option<u64>,
+    ) {
         self.uncount_socket(shard, app, socket);
         let before = socket.counted.take().map(|counted| counted.since_ms);
-        let counted =
-            Counted::new(since_ms.or(before).unwrap_or_else(unix_ms), socket.identity.as_deref());
+        let counted = Counted::new(since_ms.or(before).unwrap_or_else(unix_ms), socket.identity.as_deref());
         self.census.add(app, &counted);
         socket.counted = Some(counted);
         shard.shared.census.fetch_add(1, Ordering::Relaxed);

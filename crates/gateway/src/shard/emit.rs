@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bus::{Append, AppendError};
 use bytes::Bytes;
-use cluster::{Envelope, Receipt};
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
+use cluster::{Envelope, Receipt};
 use dialects::{Emission, Out};
 use domain::{Rejection, RoomId};
 use hub::RoomKey;

@@ -109,7 +109,8 @@ impl Publisher {
     }
 
     async fn write_part(&mut self, key: String, bytes: Bytes) -> Result<(), AppendError> {
-        let kept = self.parts.get(&key).is_some_and(|part| part.bytes == bytes && part.at.elapsed() < PART_RENEW);
+        let kept =
+            self.parts.get(&key).is_some_and(|part| part.bytes == bytes && part.at.elapsed() < PART_RENEW);
         if kept {
             return Ok(());
         }

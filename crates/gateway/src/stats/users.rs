@@ -37,7 +37,8 @@ impl Users {
                 ours.dedup();
                 Self::of(ours)
             }
-            (Self::Exact(hashes), Self::Sketch(registers)) | (Self::Sketch(registers), Self::Exact(hashes)) => {
+            (Self::Exact(hashes), Self::Sketch(registers))
+            | (Self::Sketch(registers), Self::Exact(hashes)) => {
                 Self::Sketch(larger(registers, &sketch(&hashes)))
             }
             (Self::Sketch(ours), Self::Sketch(theirs)) => Self::Sketch(larger(ours, &theirs)),
