@@ -205,12 +205,19 @@ impl Dialect {
         }
     }
 
-    /// What a socket is told that shows no token that counts, or whose token has expired, and that gets a grace: it is let in, hears
-    /// nothing of its rooms, and has no identity until it is restored ([`Action::Restore`]) or its transport is closed. `None`: there
-    /// is no grace.
+    /// What a socket is told that connects without a token that counts, and gets a grace: it is let in, hears nothing of its rooms, and
+    /// has no identity until it is restored ([`Action::Restore`]) or its transport is closed. `None`: there is no grace.
     pub fn grace(&self, failure: TokenFailure) -> Option<Actions> {
         match self {
             Self::Portal(it) => it.grace(failure),
+            _ => None,
+        }
+    }
+
+    /// The same for a live socket whose token has expired.
+    pub fn grace_of_expired(&self) -> Option<Actions> {
+        match self {
+            Self::Portal(it) => Some(it.cut_off(TokenFailure::Expired)),
             _ => None,
         }
     }

@@ -67,10 +67,9 @@ impl Portal {
         Refusal { message: message.into(), data: Some(json!({ "code": code })) }
     }
 
-    /// What a socket is told whose token does not count, and which gets a grace; `None`: it gets none.
+    /// What a socket is told that connects without a token that counts, and gets a grace; `None`: it gets none.
     pub(crate) fn grace(&self, failure: TokenFailure) -> Option<Actions> {
-        let at_once = self.refuse_at_once && failure != TokenFailure::Expired;
-        (!at_once).then(|| self.cut_off(failure))
+        (!self.refuse_at_once).then(|| self.cut_off(failure))
     }
 
     /// The last words about a token.

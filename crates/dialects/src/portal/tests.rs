@@ -172,8 +172,7 @@ fn a_bad_token_is_told_and_gets_a_grace_unless_the_setting_says_no() {
         assert_eq!((told.len(), &*told[0].0), (1, "core:auth:error"));
         assert_eq!(told[0].1["code"], code);
         assert!(told[0].1["message"].is_string());
-        // A live connection's expiry has its grace all the same.
-        assert_eq!(strict.grace(failure).is_some(), failure == TokenFailure::Expired);
+        assert!(strict.grace(failure).is_none());
         assert_eq!(strict.refuse_token(failure).data, Some(json!({ "code": code })));
     }
 }

@@ -202,7 +202,7 @@ impl State {
     pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
         let app = shard.shared.app(session.app);
         match app.config.on_token_expiry {
-            OnTokenExpiry::Close => match app.dialect.grace(TokenFailure::Expired) {
+            OnTokenExpiry::Close => match app.dialect.grace_of_expired() {
                 Some(words) => {
                     self.begin_grace(shard, session, serial, CloseReason::TokenExpired, words);
                 }
