@@ -47,6 +47,7 @@ describe("revocation on three nodes", () => {
     const ends = devices.map((device) => heard(device, "disconnect"));
     await revoke({ user: "ann" });
     assert.deepEqual((await Promise.all(ends)).map(([reason]) => reason), [CUT, CUT, CUT]);
+    // A client that polls is told in order, too: its transport ends after that.
     for (const device of devices) {
       const [word] = got(device, "error");
       assert.deepEqual(word, { message: "Authentication error: Invalid token", code: "revoked_token", event: null });

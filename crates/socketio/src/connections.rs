@@ -198,6 +198,11 @@ impl Connections {
         Some(frame(|out| encode::connect_error(out, nsp.as_str(), message, data)))
     }
 
+    /// From now on as for a new session: some namespace must be accepted within `connect_timeout_ms`.
+    pub fn expect_connect(&mut self, now: Millis, connect_timeout_ms: u64) {
+        self.connect_deadline = Some(now.saturating_add(connect_timeout_ms));
+    }
+
     /// Ends a connected namespace from the server's side. `None` when it is not connected.
     /// As in the reference, a packet of the client for it that is already under way is then a violation.
     pub fn disconnect(&mut self, nsp: &Namespace) -> Option<Departed> {

@@ -266,6 +266,14 @@ fn a_silent_client_is_closed() {
     let mut left = Client::connected(&["/"]);
     left.send("1").unwrap();
     assert_eq!(left.session.next_timeout(), None, "as in the reference, once is enough");
+
+    let mut asked = Client::connected(&["/"]);
+    asked.session.disconnect(&Namespace::MAIN).unwrap();
+    asked.session.expect_connect(10, 5);
+    assert_eq!(asked.session.expire(14), Ok(vec![]));
+    asked.send("0").unwrap();
+    asked.session.accept(&Namespace::MAIN, "again", None).unwrap();
+    assert_eq!(asked.session.expire(15), Ok(vec![]), "it came back in time");
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::clock::unix_ms;
 use crate::config::Auth;
 use crate::revocation::News;
 
+/// How long a client without sockets has to leave.
+const LEAVE_MS: u64 = 5_000;
+
 /// A CONNECT whose token is not decided yet. The session's later messages wait.
 #[derive(Debug)]
 pub struct Knock {
@@ -95,6 +98,16 @@ pub async fn authorize(shard: &Shard, actor: &Actor, right: &str) -> Result<Outc
     hook.may(actor.identity.as_deref(), right).await.map(Outcome::Authorized)
 }
 
+/// A client that polls reads DISCONNECT and the end of its transport from one payload, and takes the end first: it would come back.
+/// So it may leave by itself, or connect with a better token, before its session ends.
+fn end_without_sockets(shard: &Shard, session: &mut Session) {
+    if let Some(io) = session.io.as_mut().filter(|_| session.engine.transport().is_none()) {
+        return io.expect_connect(shard.now(), LEAVE_MS);
+    }
+    let config = &shard.shared.app(session.app).engine;
+    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenRevoked));
+}
+
 impl State {
     /// Whether a token that is good was revoked.
     pub(super) fn not_revoked(&self, app: u16, identity: Identity) -> Result<Identity, TokenError> {
@@ -141,8 +154,7 @@ impl State {
             self.cut_socket(shard, session, serial);
         }
         if session.sockets.is_empty() {
-            let config = &shard.shared.app(session.app).engine;
-            session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenRevoked));
+            end_without_sockets(shard, session);
         }
     }
 
