@@ -1,10 +1,13 @@
 // The diet application with stock clients over a cluster: rooms, numbers, messages of the back end, with tokens and without.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { after, afterEach, before, describe, it } from "node:test";
 import { io } from "socket.io-client";
 import { ask, call } from "../lib/backend.mjs";
+import { startBalancer } from "../lib/balancers.mjs";
 import { heard, until } from "../lib/clients.mjs";
 import { Cluster } from "../lib/cluster.mjs";
 import { dumpIfFailed } from "../lib/suite.mjs";
@@ -20,6 +23,43 @@ const CREATED = {
   message: { id: 77, text: "Merhaba", at: "2026-01-31T12:00:00.000Z" },
   dietId: 100, clientId: 5, from: "client", client: { userId: 12, name: "Ayşe Yılmaz" }, dietitianId: 3,
 };
+
+describe("diet without tokens, and a hook that decides", () => {
+  const [asked, sockets] = [[], []];
+  let [hook, cluster, answer] = [];
+  before(async () => {
+    hook = createServer(async (request, response) => {
+      let body = "";
+      for await (const part of request) body += part;
+      asked.push(JSON.parse(body));
+      const said = answer(asked.at(-1));
+      response.writeHead(said === undefined ? 500 : 200).end(JSON.stringify({ allow: said }));
+    }).listen(0, "127.0.0.1");
+    await once(hook, "listening");
+    const open = CONFIG.slice(0, CONFIG.indexOf('[[app]]\nname = "safe"'));
+    const config = `${open}\n[app.hook]\nurl = "http://127.0.0.1:${hook.address().port}/may"\ncache_s = 0\ncache_denied_s = 0\n`;
+    cluster = await Cluster.start({ config, nodes: 1, coordinators: 0 });
+  });
+  after(async () => { for (const socket of sockets) socket.disconnect(); await cluster?.stop(); hook?.close(); });
+  afterEach((test) => dumpIfFailed(test, cluster));
+
+  it("lets nobody be a user or into a diet that the hook does not grant", async () => {
+    answer = ({ right }) => ["user_7", "diet_100"].includes(right);
+    const socket = io(cluster.url, { path: PATHS.open, transports: ["websocket"] });
+    sockets.push(socket);
+    await heard(socket, "connect");
+    assert.equal((await socket.emitWithAck("join", 8)).code, "room_denied");
+    assert.equal((await socket.emitWithAck("join_diet", 101)).code, "room_denied");
+    assert.equal((await socket.emitWithAck("join_diet", "100")).success, true);
+    assert.equal((await socket.emitWithAck("join", 7)).success, true, "what was refused has not said who one is");
+    assert.deepEqual(asked.map(({ right, userId }) => [right, userId]), [["user_8", null], ["diet_101", null], ["diet_100", null], ["user_7", null]]);
+    answer = () => undefined;
+    const ack = await socket.emitWithAck("join_diet", 102);
+    assert.deepEqual([ack.success, ack.code], [false, "hook_unavailable"]);
+    assert.equal(asked.at(-1).userId, 7);
+    assert.ok(socket.connected);
+  });
+});
 
 describe("diet on three nodes", () => {
   const sockets = [];
@@ -88,6 +128,25 @@ describe("diet on three nodes", () => {
       await call(node(1), "open", "notify", { userId: 7, notification: { type: "x", message: "mine", data: {} } });
       await until(() => got(socket, "new_notification").length > 0);
       assert.deepEqual(got(socket, "new_notification").map(({ message }) => message), ["mine"]);
+    });
+
+    it("keeps who one is and where, when the session moves to another node", async () => {
+      const balancer = await startBalancer(cluster.nodes.map(({ addr }) => addr), { kind: "testkit" });
+      try {
+        const socket = io(balancer.url, { path: PATHS.open, transports: ["polling", "websocket"] });
+        sockets.push(socket);
+        await heard(socket, "connect");
+        assert.equal((await socket.emitWithAck("join", 44)).success, true);
+        assert.equal((await socket.emitWithAck("join_diet", 440)).success, true);
+        await until(() => socket.io.engine.transport.name === "websocket");
+        const all = [heard(socket, "new_message"), heard(socket, "new_notification")];
+        await created({ dietId: 440, dietitianId: 44 });
+        await Promise.all(all);
+        assert.equal((await socket.emitWithAck("join", 45)).code, "room_denied");
+        assert.equal((await socket.emitWithAck("notification:getUnreadCount")).unreadCount, 1);
+      } finally {
+        await balancer.stop();
+      }
     });
 
     it("refuses what is no id, and goes on", async () => {

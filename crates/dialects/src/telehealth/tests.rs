@@ -9,6 +9,7 @@ use crate::{Action, Command, Delivery, Inbound, Membership, Out, Outcome, Socket
 
 mod announce;
 mod calls;
+mod notifications;
 mod history;
 mod presence;
 

@@ -201,7 +201,7 @@ fn a_configuration_may_come_from_the_environment_alone() {
             ("TRUNKLINE_APP__0__NAME".to_owned(), "visits".to_owned()),
             ("TRUNKLINE_APP__0__TOKEN__SECRET".to_owned(), "s".to_owned()),
         ],
-        flags: Vec::new(),
+        ..Inputs::default()
     };
     assert_eq!(valid(&inputs).app[0].name, "visits");
     assert_eq!(
@@ -244,4 +244,65 @@ fn the_printed_configuration_is_one_and_shows_no_secret() {
     let text = toml::to_string(&config).unwrap();
     assert!(!text.contains("hunter2"), "{text}");
     assert_eq!(valid(&file(&text)).app[0].name, "visits");
+}
+
+#[test]
+fn an_application_without_tokens_must_be_meant() {
+    let diet = |more: &str| format!("{more}\n[[app]]\nname = \"d\"\ndialect = \"diet\"\nauth = \"none\"\n");
+    assert!(valid(&file(&diet(""))).gateway().app[0].token.is_none());
+    let with_key = with_environment(&diet(""), &[("JWT_SECRET", "s")]);
+    assert_eq!(mistakes(&with_key), [""; 0], "a key for other applications does no harm");
+    let refused = mistakes(&file(&diet("production = true")));
+    assert!(refused.len() == 1 && refused[0].contains("acknowledge_no_auth = true"), "{refused:?}");
+    let meant = format!("{}acknowledge_no_auth = true\n", diet("production = true"));
+    assert_eq!(mistakes(&file(&meant)), [""; 0]);
+    let other = diet("").replace("\"diet\"", "\"telehealth\"");
+    let refused = mistakes(&file(&other));
+    assert!(refused.len() == 1 && refused[0].contains("for the diet dialect only"), "{refused:?}");
+    let without = diet("").replace("\"none\"", "\"jwt\"");
+    assert!(mistakes(&file(&without))[0].contains("no key to verify tokens with"));
+}
+
+#[test]
+fn notifications_have_bounds() {
+    let text = |setting: &str| format!("{VISITS}[app.notifications]\n{setting}\n");
+    for setting in ["per_user = 0", "per_user = 901", "max_age_s = 0", "bytes = 0", "page = 0", "page = 300"] {
+        let refused = mistakes(&file(&text(setting)));
+        assert!(refused.len() == 1 && refused[0].contains("app[0].notifications."), "{setting}: {refused:?}");
+    }
+    let texts = text("language = \"en\"\n[app.notifications.templates.en]\nto_client = \"Hello\"");
+    assert_eq!(valid(&file(&texts)).gateway().app[0].notifications.templates["en"].to_client, "Hello");
+}
+
+#[test]
+fn keys_of_back_ends_and_users_for_development_are_checked() {
+    let text = r#"
+production = true
+[[api.keys]]
+name = "shop"
+secret = "short"
+apps = ["visits", "other"]
+[[api.keys]]
+name = "shop"
+secret = "0123456789abcdef"
+scopes = ["read", "write"]
+[[app]]
+name = "visits"
+token = { secret = "s" }
+dev_users = [{ email = "a@example.org", password = "p", user = 7 }]
+[[app]]
+name = "api"
+path = "/api/"
+token = { secret = "s" }
+"#;
+    let found = mistakes(&Inputs { file: Some(("t.toml".to_owned(), text.to_owned())), ..Inputs::default() });
+    let keys: Vec<&str> = found.iter().map(|line| line.splitn(3, ": ").nth(1).unwrap_or_default()).collect();
+    let expected = [
+        "api.keys[0].scopes", "api.keys[0].secret", "api.keys[0].apps", "api.keys[1].name", "api.keys[1].scopes[1]",
+        "app[0].dev_users[0]", "app[1].name",
+    ];
+    for key in expected {
+        assert!(keys.contains(&key), "{key} of {found:#?}");
+    }
+    assert!(!format!("{found:?}").contains("short"));
 }
