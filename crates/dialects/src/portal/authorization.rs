@@ -108,6 +108,7 @@ impl Renewal {
                 continue;
             };
             match access.of(&renewal.identity, room.as_str()) {
+                _ if rooms::is_by_back_end(membership) => renewal.kept.push(room),
                 Verdict::Granted => renewal.kept.push(room),
                 Verdict::AskHook if rooms::is_by_hook(membership) => renewal.open.push(room),
                 Verdict::AskHook | Verdict::Denied => renewal.lost.push(room),

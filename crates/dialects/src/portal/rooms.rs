@@ -7,7 +7,9 @@ use super::access::Verdict;
 use super::{Asked, Portal};
 use crate::{Action, Actions, Command, Inbound, Join, Membership, Out, Outcome, Socket};
 
-/// The note of a membership that the application's hook has granted.
+/// The notes of memberships that a client asked for: what granted them. The others are the user's own room and those that the back
+/// end has put the user in.
+const BY_RIGHT: &str = "right";
 const BY_HOOK: &str = "hook";
 
 /// The room of all of a user's devices.
@@ -25,6 +27,11 @@ pub fn of_doctor(doctor: &UserId) -> RoomId {
 
 fn named(kind: &str, id: &UserId) -> RoomId {
     RoomId::new(format!("{kind}:{id}")).expect("ids are shorter than room names")
+}
+
+/// Whether the back end has put the user in this room: then no right is needed.
+pub fn is_by_back_end(membership: &Membership) -> bool {
+    membership.note.is_none()
 }
 
 /// Whether the hook has let the socket into this room.
@@ -102,6 +109,17 @@ enum Stand {
     Open,
 }
 
+impl Stand {
+    /// The note of a membership that is granted.
+    fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Granted => Some(BY_RIGHT),
+            Self::ByHook => Some(BY_HOOK),
+            Self::Denied | Self::Open => None,
+        }
+    }
+}
+
 /// A `join` on its way: one question to the hook after the other, then the rooms that are granted at once.
 struct Joining {
     asked: Asked,
@@ -136,12 +154,13 @@ impl Joining {
     }
 
     fn join(self) -> Actions {
-        let join = |(room, stand): &(RoomId, Stand)| match stand {
-            Stand::Granted => Some(Join { room: room.clone(), note: None, participant: None }),
-            Stand::ByHook => Some(Join { room: room.clone(), note: Some(BY_HOOK.into()), participant: None }),
-            Stand::Denied | Stand::Open => None,
+        let granted = self.rooms.iter().filter_map(|(room, stand)| Some((room, stand.note()?)));
+        let join = |(room, note): (&RoomId, &str)| Join {
+            room: room.clone(),
+            note: Some(note.into()),
+            participant: None,
         };
-        let joins: Vec<Join> = self.rooms.iter().filter_map(join).collect();
+        let joins: Vec<Join> = granted.map(join).collect();
         if joins.is_empty() {
             return self.answer();
         }

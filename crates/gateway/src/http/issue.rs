@@ -65,7 +65,11 @@ impl Site {
         match error.failure() {
             Some(TokenFailure::Missing) => failed(StatusCode::UNAUTHORIZED, "missing_token", "No session"),
             Some(failure) => failed(StatusCode::UNAUTHORIZED, failure.code(), "The session is not valid"),
-            None => failed(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The session could not be checked, try again"),
+            None => failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The session could not be checked, try again",
+            ),
         }
     }
 }

@@ -112,7 +112,8 @@ impl IssueConfig {
         if !is_token(&cookie.name) {
             refuse("cookie.name", "must be letters, digits, `-`, `_` and `.`");
         }
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',');
+        let plain =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',');
         if !cookie.path.starts_with('/') || !plain(&cookie.path) {
             refuse("cookie.path", "must start with `/` and hold no `;`");
         }

@@ -145,7 +145,9 @@ fn signing_key(token: &TokenConfig) -> Result<(Algorithm, EncodingKey), ConfigEr
     // A mistake in the secret is reported where it stands.
     let secret = token.hmac_secret().ok().flatten();
     match (algorithm, secret) {
-        (Some(algorithm), Some(secret)) => Ok((algorithm, EncodingKey::from_secret(secret.expose().as_bytes()))),
+        (Some(algorithm), Some(secret)) => {
+            Ok((algorithm, EncodingKey::from_secret(secret.expose().as_bytes())))
+        }
         _ => Err(ConfigError::new("", "needs a secret to sign with: app.token.secret and an HS algorithm")),
     }
 }

@@ -31,13 +31,17 @@ fn session(claims: Value) -> HeaderMap {
 
 #[tokio::test]
 async fn a_session_becomes_a_socket_token_of_the_same_user() {
-    let token = TokenConfig { issuer: vec!["clinic".into()], audience: vec!["rt".into()], ..rules("of sockets") };
+    let token =
+        TokenConfig { issuer: vec!["clinic".into()], audience: vec!["rt".into()], ..rules("of sockets") };
     let issuer = Issuer::build(&config(), &token).unwrap();
     let claims = json!({ "userId": 7, "role": "doctor", "name": "Ann", "patients": [1], "secret": "x", "exp": NOW + 9 });
     let (who, _) = issuer.caller(&session(claims), NOW).await.unwrap();
     let issued = issuer.issue(&who, 5, NOW).unwrap();
     let identity = Verifier::build(&token).unwrap().verify(&issued, NOW + 1799).unwrap();
-    assert_eq!((identity.wire_id(), identity.role.as_deref(), identity.name.as_deref()), (json!(7), Some("doctor"), Some("Ann")));
+    assert_eq!(
+        (identity.wire_id(), identity.role.as_deref(), identity.name.as_deref()),
+        (json!(7), Some("doctor"), Some("Ann"))
+    );
     assert_eq!((identity.claims.get("patients"), identity.claims.get("secret")), (Some(&json!([1])), None));
     assert_eq!(identity.token_id.as_deref(), Some("00000000000000000000000000000005"));
     let late = Verifier::build(&token).unwrap().verify(&issued, NOW + 1800);
@@ -55,7 +59,10 @@ async fn who_shows_no_session_gets_none() {
         (headers(&[(AUTHORIZATION, "Bearer nonsense".to_owned())]), TokenError::Malformed),
         (session(json!({ "userId": 7, "exp": NOW })), TokenError::Expired),
         (session(json!({ "role": "admin" })), TokenError::NoUser),
-        (headers(&[(AUTHORIZATION, format!("Bearer {}", sign(&json!({ "userId": 7 }), "of sockets")))]), TokenError::Signature),
+        (
+            headers(&[(AUTHORIZATION, format!("Bearer {}", sign(&json!({ "userId": 7 }), "of sockets")))]),
+            TokenError::Signature,
+        ),
     ];
     for (headers, expected) in cases {
         assert_eq!(issuer.caller(&headers, NOW).await.unwrap_err(), expected);
@@ -112,7 +119,14 @@ fn mistakes_are_all_named() {
     let wrong = IssueConfig { ttl_s: 0, cookie, session, ..config() };
     let errors = Issuer::build(&wrong, &TokenConfig::default()).unwrap_err();
     let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
-    let expected =
-        ["ttl_s", "cookie.name", "cookie.path", "cookie.domain", "cookie.same_site", "session.algorithms", ""];
+    let expected = [
+        "ttl_s",
+        "cookie.name",
+        "cookie.path",
+        "cookie.domain",
+        "cookie.same_site",
+        "session.algorithms",
+        "",
+    ];
     assert!(expected.iter().all(|path| paths.contains(path)), "{paths:?}");
 }

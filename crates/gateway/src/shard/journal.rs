@@ -30,7 +30,8 @@ pub fn connected(
     let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
     let none = http::HeaderMap::new();
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
-    let found = app.config.token.as_ref().and_then(|token| find_token(&token.sources, auth.as_ref(), headers));
+    let found =
+        app.config.token.as_ref().and_then(|token| find_token(&token.sources, auth.as_ref(), headers));
     let token_from = found.map_or_else(|| "nowhere".to_owned(), |(_, source)| source.to_string());
     let identity = examined.as_ref().ok().and_then(Option::as_ref);
     let result = examined.as_ref().err().map_or("success", |error| error.name());

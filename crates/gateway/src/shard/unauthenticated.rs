@@ -192,8 +192,7 @@ impl State {
             }
         }
         let waiting = grace.put_off.into_iter();
-        let events =
-            waiting.map(|PutOff { ack, args }| Event::Received { nsp: nsp.clone(), ack, args });
+        let events = waiting.map(|PutOff { ack, args }| Event::Received { nsp: nsp.clone(), ack, args });
         session.released.extend(events);
     }
 }

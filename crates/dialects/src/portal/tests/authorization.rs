@@ -46,8 +46,9 @@ fn rooms_stay_as_far_as_the_new_token_gives_a_right_to_them() {
     let who = doctor();
     let inside = [
         member("u:3", None),
-        member("patient:7", None),
-        member("patient:9", None),
+        member("patient:7", Some("right")),
+        member("patient:9", Some("right")),
+        member("ward:4", None),
         member("patient:20", Some("hook")),
         member("patient:21", Some("hook")),
     ];
@@ -60,7 +61,8 @@ fn rooms_stay_as_far_as_the_new_token_gives_a_right_to_them() {
     let (command, then) = talk.settle(then, Ok(Outcome::Left));
     assert_eq!(rooms_of(&command), ["patient:9", "patient:21"]);
     let (_, then) = talk.settle(then, joined());
-    assert_eq!(emitted(&then)[0].1["rooms"], json!(["u:3", "patient:7", "patient:20"]));
+    // The back end has put the user in the ward.
+    assert_eq!(emitted(&then)[0].1["rooms"], json!(["u:3", "patient:7", "ward:4", "patient:20"]));
     assert_eq!(emitted(&then)[0].1["expiresAt"], Value::Null);
 }
 

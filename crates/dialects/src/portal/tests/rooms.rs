@@ -109,7 +109,7 @@ fn the_hook_is_asked_for_each_patient_that_the_token_does_not_list() {
     let (command, then) = talk.settle(then, joined());
     assert_eq!(rooms_of(&command), ["patient:7", "patient:20"]);
     let Command::Join(joins) = command else { panic!() };
-    assert_eq!((joins[0].note.as_deref(), joins[1].note.as_deref()), (None, Some("hook")));
+    assert_eq!((joins[0].note.as_deref(), joins[1].note.as_deref()), (Some("right"), Some("hook")));
     let denied = json!(["patient:21", "doctor:4"]);
     assert_eq!(ack(&then), json!({ "ok": false, "joined": ["patient:7", "patient:20"], "denied": denied }));
 
