@@ -1,10 +1,13 @@
 //! A broadcast as it crosses to the cores: encoded once, shared.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use cluster::Envelope;
 use domain::call::View;
+use socketio::Parser;
 
+use crate::deflate;
 use crate::plain::Plain;
 use crate::{Delivery, Frames, Receipt};
 
@@ -22,6 +25,8 @@ pub struct Broadcast {
     pub frames: Frames,
     /// The same for plain WebSocket clients, where the application has any.
     pub plain: Option<Plain>,
+    /// Both again for clients that take compressed messages, made when the first of them is written to.
+    deflated: [OnceLock<Bytes>; 2],
     /// The call whose room this is, as it is now.
     pub view: Option<Arc<View>>,
     /// Who sent this stored message waits to hear that somebody has it.
@@ -37,8 +42,14 @@ pub enum Order {
 }
 
 impl Broadcast {
-    /// `view`: what the envelope carries, read. An envelope without an event has no frames.
-    pub fn new(app: u16, envelope: &Envelope<'_>, order: Order, view: Option<Arc<View>>) -> Self {
+    /// `view`: what the envelope carries, read. `parser`: that of the application. An envelope without an event has no frames.
+    pub fn new(
+        app: u16,
+        envelope: &Envelope<'_>,
+        order: Order,
+        view: Option<Arc<View>>,
+        parser: Parser,
+    ) -> Self {
         let silent = envelope.event.is_empty();
         Self {
             app,
@@ -47,8 +58,9 @@ impl Broadcast {
             except: envelope.except.iter().map(|id| (*id).into()).collect(),
             id: envelope.id,
             order,
-            frames: if silent { Frames::none() } else { Frames::prepare(envelope, None) },
+            frames: if silent { Frames::none() } else { Frames::prepare(envelope, None, parser) },
             plain: None,
+            deflated: Default::default(),
             view,
             receipt: envelope.receipt.as_ref().and_then(Receipt::of).map(Arc::new),
         }
@@ -59,6 +71,18 @@ impl Broadcast {
     pub fn with_plain(mut self, envelope: &Envelope<'_>) -> Self {
         self.plain = (!envelope.event.is_empty()).then(|| Plain::of(envelope));
         self
+    }
+
+    /// The bytes for a receiver's WebSocket. `compress_over`: it takes compressed messages, and those with so many bytes are.
+    pub fn ws_for(&self, plain: bool, compress_over: Option<usize>) -> &Bytes {
+        let frames = self.frames_for(plain);
+        match compress_over {
+            Some(over) if frames.ws().len() >= over => {
+                let deflated = &self.deflated[usize::from(plain)];
+                deflated.get_or_init(|| deflate::ws_bytes(frames.packets(), over))
+            }
+            _ => frames.ws(),
+        }
     }
 
     /// The frames for a receiver.
@@ -111,10 +135,11 @@ mod tests {
             view: None,
             receipt: None,
         };
-        let broadcast = Broadcast::new(0, &envelope, Order::Recoverable(1), Some(Arc::new(view.clone())));
+        let broadcast =
+            Broadcast::new(0, &envelope, Order::Recoverable(1), Some(Arc::new(view.clone())), Parser::Json);
         assert!(broadcast.frames.is_empty() && broadcast.size() > 0);
         assert_eq!((broadcast.view.as_deref(), broadcast.room()), (Some(&view), ".call:c"));
         envelope.event = "call:media";
-        assert!(!Broadcast::new(0, &envelope, Order::Ephemeral, None).frames.is_empty());
+        assert!(!Broadcast::new(0, &envelope, Order::Ephemeral, None, Parser::Json).frames.is_empty());
     }
 }

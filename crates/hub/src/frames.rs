@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use cluster::Envelope;
 use engineio::{Frame, Text};
+use socketio::{Parser, msgpack};
 
 /// The wire formats of one event.
 #[derive(Clone, Debug)]
@@ -29,8 +30,32 @@ impl Frames {
         self.ws.is_empty()
     }
 
-    /// Encodes an envelope's event. `offset` becomes the last argument where the receivers can recover.
-    pub fn prepare(envelope: &Envelope<'_>, offset: Option<&str>) -> Self {
+    /// Encodes an envelope's event for the receivers' parser. `offset` becomes the last argument where they can recover. Empty for
+    /// msgpack if the arguments are no JSON.
+    pub fn prepare(envelope: &Envelope<'_>, offset: Option<&str>, parser: Parser) -> Self {
+        match parser {
+            Parser::Json => Self::text(envelope, offset),
+            Parser::Msgpack => Self::msgpack(envelope, offset),
+        }
+    }
+
+    fn msgpack(envelope: &Envelope<'_>, offset: Option<&str>) -> Self {
+        let Envelope { namespace, event, tail, attachments, .. } = envelope;
+        let packet = msgpack::event(namespace, None, event, tail, attachments, offset);
+        packet.map_or_else(Self::none, |packet| Self::from_binary(&packet))
+    }
+
+    /// From a message that is binary as a whole.
+    fn from_binary(message: &[u8]) -> Self {
+        let mut ws = BytesMut::with_capacity(message.len() + 10);
+        ws_frame_into(&mut ws, OPCODE_BINARY, message);
+        let ws = ws.freeze();
+        // A slice of the WebSocket bytes, as below.
+        let packets = Packets::One(Frame::Binary(ws.slice(ws.len() - message.len()..)));
+        Self { ws, packets }
+    }
+
+    fn text(envelope: &Envelope<'_>, offset: Option<&str>) -> Self {
         let mut packet = Vec::with_capacity(64 + envelope.tail.len());
         packet.push(b'4');
         socketio::encode_event_into(
@@ -127,7 +152,7 @@ mod tests {
 
     #[test]
     fn text_is_framed_once_and_shared() {
-        let frames = Frames::prepare(&envelope(b"1"), Some("s:7"));
+        let frames = Frames::prepare(&envelope(b"1"), Some("s:7"), Parser::Json);
         let text = br#"42["news",1,"s:7"]"#;
         assert_eq!(&frames.ws()[..2], [0x81, text.len() as u8]);
         assert_eq!(&frames.ws()[2..], text);
@@ -138,9 +163,21 @@ mod tests {
     fn attachments_follow_as_binary_frames() {
         let mut binary = envelope(br#"{"_placeholder":true,"num":0}"#);
         binary.attachments = vec![b"\x01\x02"];
-        let frames = Frames::prepare(&binary, None);
+        let frames = Frames::prepare(&binary, None, Parser::Json);
         assert!(frames.ws().ends_with(&[0x82, 2, 1, 2]));
         assert_eq!(frames.packets().len(), 2);
+    }
+
+    #[test]
+    fn msgpack_is_one_binary_message_with_its_attachments_inside() {
+        let mut binary = envelope(br#"{"_placeholder":true,"num":0}"#);
+        binary.attachments = vec![b"\x01\x02"];
+        let frames = Frames::prepare(&binary, Some("s:7"), Parser::Msgpack);
+        let message = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa4news\xc4\x02\x01\x02\xa3s:7";
+        assert_eq!(&frames.ws()[..2], [0x82, message.len() as u8]);
+        assert_eq!(&frames.ws()[2..], message);
+        assert_eq!(frames.packets(), [Frame::Binary(Bytes::from_static(message))]);
+        assert!(Frames::prepare(&envelope(b"1,"), None, Parser::Msgpack).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Pure: the caller writes. Start at [`Hub::deliver`]; the bytes are made in [`Frames::prepare`].
 
 mod broadcast;
+pub mod deflate;
 mod frames;
 pub mod plain;
 mod receipt;
