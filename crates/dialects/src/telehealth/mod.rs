@@ -1,7 +1,7 @@
 //! `telehealth`: remote visits. Rooms, messages with their history and status, typing, calls of two, presence; acks everywhere.
 //!
 //! Start at [`Telehealth::event`] for what clients say; what the coordinator announces stands in `announce` and `presence`.
-//! Not here yet: notifications. Their events are answered as unknown ones.
+//! Notifications stand in `notifications`, what back ends call in `backend`.
 
 mod announce;
 mod backend;
