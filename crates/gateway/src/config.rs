@@ -10,6 +10,7 @@ use domain::chat::ChatSettings;
 use domain::notification::NotificationSettings;
 use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
+use socketio::Parser;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
@@ -95,6 +96,9 @@ pub struct AppConfig {
     pub plain_path: Option<String>,
     /// Its Socket.IO namespace.
     pub namespace: String,
+    /// What its clients' packets look like: `json`, the protocol's own, or `msgpack` (npm `socket.io-msgpack-parser`). Clients must
+    /// be set to the same; one that is not is closed with its first packet. The plain WebSocket speaks JSON all the same.
+    pub parser: Parser,
     /// `Host` names (without port) it answers to; empty: any.
     pub hosts: Vec<String>,
     /// Own addresses; empty: those of `http.listen`.
@@ -124,6 +128,8 @@ pub struct AppConfig {
     pub ice: IceConfig,
     /// Rights to rooms, what no rule grants is refused; empty: the dialect's defaults.
     pub rights: Vec<Rule>,
+    /// Messages with so many bytes are compressed for WebSocket clients that take it (permessage-deflate); `None`: none is.
+    pub compress_over_bytes: Option<usize>,
     /// Events that one user may send in a minute, counted on each node; `None`: 600 for `clinic`, no limit for others; 0: no limit.
     pub events_per_minute: Option<u32>,
     /// What `clinic` is built with.
@@ -143,6 +149,7 @@ impl Default for AppConfig {
             path: "/socket.io/".to_owned(),
             plain_path: None,
             namespace: "/".to_owned(),
+            parser: Parser::Json,
             hosts: Vec::new(),
             listen: Vec::new(),
             cors_origins: Vec::new(),
@@ -161,6 +168,7 @@ impl Default for AppConfig {
             notifications: NotificationSettings::default(),
             ice: IceConfig::default(),
             rights: Vec::new(),
+            compress_over_bytes: None,
             events_per_minute: None,
             clinic: ClinicSettings::default(),
             portal: PortalConfig::default(),
@@ -345,7 +353,7 @@ limits! {
     /// Attachments of a chat message (their metadata).
     message_attachments: usize = 32,
     /// Bytes of JSON that describe one attachment of a chat message.
-    attachment_bytes: usize = 4096,
+    attachment_bytes: usize = 16_384,
     /// Bytes of JSON in a chat message's metadata.
     metadata_bytes: usize = 65_536,
     /// Chat messages of one user in a minute, on all nodes together; 0: any number.
@@ -420,6 +428,9 @@ impl GatewayConfig {
         }
         if app.plain_base().is_some_and(|path| !path.starts_with('/') || path == app.base_path()) {
             refuse("plain_path", "must start with `/`, be longer than that, and differ from `path`");
+        }
+        if [Some(&app.path), app.plain_path.as_ref()].into_iter().flatten().any(|path| path.contains(['{', '}', '?', '#'])) {
+            refuse("path", "must not contain `{`, `}`, `?` or `#`");
         }
         if !app.namespace.starts_with('/') {
             refuse("namespace", "must start with `/`");
@@ -529,7 +540,7 @@ impl GatewayConfig {
         for (index, app) in self.app.iter().enumerate() {
             if let Some(other) = self.app[..index].iter().position(|earlier| self.same_route(earlier, app)) {
                 let message = format!(
-                    "no request can tell this application from app[{other}]: they share listener, host, path and namespace"
+                    "no request can tell this application from app[{other}]: they share listener, host and path"
                 );
                 errors.push(ConfigError::new(format!("app[{index}].path"), message));
             }
@@ -542,7 +553,7 @@ impl GatewayConfig {
             || (a.listen.is_empty() && b.listen.is_empty());
         let share_host =
             a.hosts.is_empty() && b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host));
-        let same_path = a.base_path() == b.base_path() && a.namespace == b.namespace;
+        let same_path = a.base_path() == b.base_path();
         let is_plain_of = |plain: &AppConfig, other: &AppConfig| {
             plain.plain_base().is_some_and(|path| path == other.base_path() || Some(path) == other.plain_base())
         };

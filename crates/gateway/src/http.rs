@@ -3,6 +3,8 @@
 
 mod body;
 mod cors;
+mod extensions;
+mod doors;
 mod endpoints;
 pub mod handshake;
 mod issue;
@@ -19,7 +21,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use axum::routing::any;
 use cluster::forwarding::{Answer, Ask, FailReason};
 use cluster::sid::SidAddress;
 use engineio::{PollId, Refusal, Request as Ask4, Transport};
@@ -31,8 +32,10 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::config::GatewayConfig;
+use crate::link::Habits;
 use crate::shard::{Control, Shard, ShardHandle, Shared};
 use body::Forwarded;
+use doors::Doors;
 pub use body::{BodyError, read_body};
 pub use proxies::Network;
 use proxies::Origin;
@@ -42,10 +45,10 @@ type Request = http::Request<Body>;
 /// Ids of requests to sessions of this node.
 static NEXT_POLL: AtomicU64 = AtomicU64::new(1);
 
-/// One core's HTTP server: a router per listener.
+/// One core's HTTP server: routes for each listener.
 #[derive(Debug)]
 pub struct Server {
-    routers: Vec<axum::Router>,
+    doors: Vec<Doors>,
     header_timeout: Duration,
     trusted: Rc<[Network]>,
 }
@@ -82,25 +85,10 @@ impl Server {
                 all: shard.all.clone(),
             })
         };
-        let router = |apps: &Vec<u16>| {
-            let sites: Vec<Arc<Site>> = apps.iter().map(site).collect();
-            let router = endpoints::add(axum::Router::new(), &sites);
-            sites.into_iter().fold(router, |router, site| {
-                let base = shard.shared.app(site.app).config.base_path().to_owned();
-                let plain = shard.shared.app(site.app).config.plain_base().map(str::to_owned);
-                let router = plain.iter().fold(router, |router, path| {
-                    router
-                        .route(&format!("{path}/"), any(plain::serve).with_state(site.clone()))
-                        .route(path, any(plain::serve).with_state(site.clone()))
-                });
-                router
-                    .route(&format!("{base}/"), any(serve).with_state(site.clone()))
-                    .route(&base, any(serve).with_state(site))
-            })
-        };
+        let doors = |apps: &Vec<u16>| Doors::build(&apps.iter().map(site).collect::<Vec<_>>());
         let api = config.api.is_served().then(|| crate::api::router(shard, body_timeout));
         Rc::new(Self {
-            routers: listeners.iter().map(router).chain(api).collect(),
+            doors: listeners.iter().map(doors).chain(api.map(Doors::any)).collect(),
             header_timeout: Duration::from_millis(config.http.header_timeout_ms),
             trusted: config.http.trusted_proxies.clone().into(),
         })
@@ -108,12 +96,12 @@ impl Server {
 
     /// Serves a connection on this core.
     pub fn serve(&self, shard: &Rc<Shard>, stream: std::net::TcpStream, peer: SocketAddr, listener: usize) {
-        let Some(router) = self.routers.get(listener).cloned() else { return };
+        let Some(doors) = self.doors.get(listener).cloned() else { return };
         let (timeout, trusted) = (self.header_timeout, self.trusted.clone());
         let metrics = shard.shared.metrics.clone();
         tokio::task::spawn_local(async move {
             metrics.connections.inc();
-            if let Err(error) = connection(router, timeout, trusted, stream, peer).await {
+            if let Err(error) = connection(doors, timeout, trusted, stream, peer).await {
                 tracing::trace!(%peer, %error, "HTTP connection ended");
             }
             metrics.connections.dec();
@@ -122,7 +110,7 @@ impl Server {
 }
 
 async fn connection(
-    router: axum::Router,
+    doors: Doors,
     header_timeout: Duration,
     trusted: Rc<[Network]>,
     stream: std::net::TcpStream,
@@ -138,7 +126,8 @@ async fn connection(
         if let Some(host) = origin.host {
             request.headers_mut().insert(header::HOST, host);
         }
-        router.clone().oneshot(request.map(Body::new))
+        let router = doors.of(request.headers().get(header::HOST)).clone();
+        router.oneshot(request.map(Body::new))
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
@@ -240,8 +229,8 @@ impl Site {
         for (name, value) in headers {
             response.headers_mut().append(name, value);
         }
-        let base64 = wants_base64(request);
-        self.here.control(Control::OpenWebSocket { opening: Box::new(opening), upgrade, base64 });
+        let habits = self.habits(request, &mut response);
+        self.here.control(Control::OpenWebSocket { opening: Box::new(opening), upgrade, habits });
         response
     }
 
@@ -251,10 +240,21 @@ impl Site {
         if let Err(refusal) = self.check(&sid).await {
             return refusal;
         }
-        let Some((response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
-        let base64 = wants_base64(request);
-        self.here.control(Control::Upgrade { app: self.app, sid, upgrade, base64 });
+        let Some((mut response, upgrade)) = switch(request) else { return refused(Refusal::BAD_REQUEST) };
+        let habits = self.habits(request, &mut response);
+        self.here.control(Control::Upgrade { app: self.app, sid, upgrade, habits });
         response
+    }
+
+    /// What the client can do, agreed on in the response.
+    fn habits(&self, request: &Request, response: &mut Response) -> Habits {
+        let over = self.shared.app(self.app).config.compress_over_bytes;
+        let agreed = over.and_then(|_| extensions::agree(request.headers()));
+        let compress_over = over.filter(|_| agreed.is_some());
+        if let Some(agreed) = agreed {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, agreed);
+        }
+        Habits { base64: wants_base64(request), compress_over }
     }
 
     /// Puts a request to the session's owner, wherever it is. A session id that is not ours goes nowhere.

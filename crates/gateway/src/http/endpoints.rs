@@ -1,14 +1,13 @@
 //! The requests that an application's clients and operators make besides the handshake: [`dialects::HttpRoute`] says which there are.
-//! Several applications may have the same path on one address; the first whose host names fit answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
 use dialects::{Endpoint, HttpRoute};
 use domain::Identity;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -23,26 +22,21 @@ use crate::stats;
 /// Clients of one page where the question does not say.
 const CLIENTS_PER_PAGE: usize = 1000;
 
-/// One path and who may answer it.
+/// One path of one application.
 #[derive(Debug)]
 struct Place {
-    offers: Vec<(Arc<Site>, HttpRoute)>,
+    site: Arc<Site>,
+    route: HttpRoute,
     started: Instant,
     logins: Logins,
 }
 
-/// Adds the paths of these applications to their listener's router.
-pub fn add(router: axum::Router, sites: &[Arc<Site>]) -> axum::Router {
-    let mut places: BTreeMap<&'static str, Vec<(Arc<Site>, HttpRoute)>> = BTreeMap::new();
-    for site in sites {
-        for route in site.shared.app(site.app).dialect.http_routes() {
-            places.entry(route.path).or_default().push((site.clone(), *route));
-        }
-    }
-    let taken = |path: &str| sites.iter().any(|site| site.shared.app(site.app).config.base_path() == path);
-    places.into_iter().filter(|(path, _)| !taken(path)).fold(router, |router, (path, offers)| {
-        let place = Arc::new(Place { offers, started: Instant::now(), logins: Logins::default() });
-        router.route(path, any(serve).with_state(place))
+/// The paths of an application, and what answers there.
+pub fn of(site: &Arc<Site>) -> impl Iterator<Item = (&'static str, MethodRouter)> {
+    site.shared.app(site.app).dialect.http_routes().iter().map(|route| {
+        let (started, logins) = (Instant::now(), Logins::default());
+        let place = Place { site: site.clone(), route: *route, started, logins };
+        (route.path, any(serve).with_state(Arc::new(place)))
     })
 }
 
@@ -52,10 +46,7 @@ async fn serve(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let Some((site, route)) = place.offers.iter().find(|(site, _)| answers_to(site, host)) else {
-        return json_response(StatusCode::NOT_FOUND, &json!({ "error": "Not found" }));
-    };
+    let (site, route) = (&place.site, &place.route);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let method = match *request.method() {
         Method::HEAD => Method::GET,
@@ -78,12 +69,6 @@ async fn serve(
     };
     cors::allow(&site.shared.app(site.app).config.cors_origins, origin.as_ref(), response.headers_mut());
     response
-}
-
-fn answers_to(site: &Site, host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let hosts = &site.shared.app(site.app).config.hosts;
-    hosts.is_empty() || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 impl Site {
