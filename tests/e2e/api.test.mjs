@@ -8,6 +8,7 @@ import { join as path } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { ALL, ask, call, natsRequest, withApi } from "../lib/api.mjs";
+import { startBalancer } from "../lib/balancers.mjs";
 import { heard, until } from "../lib/clients.mjs";
 import { Cluster } from "../lib/cluster.mjs";
 import { dumpIfFailed } from "../lib/suite.mjs";
@@ -57,6 +58,28 @@ describe("the server API on three nodes", () => {
     assert.deepEqual([ann, ann2, bob].map(names), ["abd", "ade", "bcde"]);
     assert.deepEqual(ann.log.find(([event]) => event === "b"), ["b", 1, "two", null]);
     assert.deepEqual(ann.log.find(([event]) => event === "a"), ["a", { n: 1 }]);
+  });
+
+  it("goes with a session that moves to another node", async () => {
+    const balancer = await startBalancer(cluster.nodes.map((node) => node.addr));
+    try {
+      const names = Array.from({ length: 9 }, (_, i) => `mover${i}`);
+      const claims = { role: "mover" };
+      const before = await cluster.metric("trunkline_upgrades_total");
+      const sockets = await Promise.all(names.map((name) => users.enter(balancer.url, name, { ...UPGRADE, claims })));
+      const early = emit(first, { to: { role: "mover" }, event: "m", data: 0 });
+      await Promise.all(sockets.map((socket) => until(() => socket.io.engine.transport.name === "websocket", 10_000)));
+      ok(await early);
+      ok(await emit(first, { to: [{ role: "mover" }, { everyone: true }], event: "m", data: 1 }));
+      await settled(...sockets);
+      for (const socket of sockets) assert.deepEqual(got(socket, "m"), [0, 1]);
+      assert.ok((await cluster.metric("trunkline_upgrades_total")) >= before + 9);
+      for (const node of cluster.nodes) {
+        await until(async () => ok(await ask(node, "visits", "stats")).byRole.mover === 9, 10_000);
+      }
+    } finally {
+      await balancer.stop();
+    }
   });
 
   it("tells volatile events and binary arguments", async () => {
