@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     decode::{DecodeError, Decoder, Incoming, Limits},
     encode,
     json::Json,
+    msgpack::{self, Control},
     namespace::Namespace,
     packet::Packet,
 };
@@ -23,9 +25,29 @@ pub type Millis = u64;
 /// The Engine.IO type digit of a message; frames returned here begin with it.
 const ENGINE_MESSAGE: u8 = b'4';
 
+/// What packets look like on the wire; client and server must agree beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parser {
+    /// The protocol's own: text, and attachments as binary messages behind it.
+    #[default]
+    Json,
+    /// See [`crate::msgpack`].
+    Msgpack,
+}
+
+/// One Engine.IO message, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoded {
+    /// With its type digit.
+    Text(String),
+    Binary(Bytes),
+}
+
 /// The Socket.IO state of one session. Small when idle: one entry per namespace.
 #[derive(Debug)]
 pub struct Connections {
+    parser: Parser,
     decoder: Decoder,
     sockets: Vec<Socket>,
     acks: BTreeMap<u64, PendingAck>,
@@ -130,16 +152,16 @@ pub enum AckError {
 /// An accepted CONNECT: send `frame`, then treat `held` as if it had just been received, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Engine.IO text `40…`.
-    pub frame: String,
+    /// `40…` in the text encoding.
+    pub frame: Encoded,
     pub held: Vec<Event>,
 }
 
 /// A namespace closed by the server: send `frame`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Departed {
-    /// Engine.IO text `41…`.
-    pub frame: String,
+    /// `41…` in the text encoding.
+    pub frame: Encoded,
     /// Tags of acks that will never come.
     pub unanswered: Vec<u64>,
 }
@@ -148,12 +170,23 @@ impl Connections {
     /// A new session: some namespace must be accepted within `connect_timeout_ms`.
     pub fn new(now: Millis, connect_timeout_ms: u64) -> Self {
         Self {
+            parser: Parser::Json,
             decoder: Decoder::default(),
             sockets: Vec::new(),
             acks: BTreeMap::new(),
             next_ack: 0,
             connect_deadline: Some(now.saturating_add(connect_timeout_ms)),
         }
+    }
+
+    /// The same with another parser, before anything was said.
+    #[must_use]
+    pub fn with_parser(self, parser: Parser) -> Self {
+        Self { parser, ..self }
+    }
+
+    pub fn parser(&self) -> Parser {
+        self.parser
     }
 
     /// Takes one message of the client. `None`: nothing to do yet (attachments outstanding, packet held).
@@ -165,13 +198,21 @@ impl Connections {
         incoming: Incoming,
     ) -> Result<Option<Event>, Violation> {
         self.check_connect_deadline(now)?;
-        let Some(packet) = self.decoder.feed(limits, incoming)? else { return Ok(None) };
+        let Some(packet) = self.decode(limits, incoming)? else { return Ok(None) };
         match packet {
             Packet::Connect { nsp, data } => self.on_connect(limits, nsp, data).map(Some),
             Packet::Event { nsp, ack, args } => self.on_event(limits, nsp, ack, args),
             Packet::Ack { nsp, id, args } => self.on_ack(now, nsp, id, args).map(Some),
             Packet::Disconnect { nsp } => self.on_disconnect(limits, nsp),
             Packet::ConnectError { .. } => Err(Violation::ConnectErrorFromClient),
+        }
+    }
+
+    fn decode(&mut self, limits: &Limits, incoming: Incoming) -> Result<Option<Packet>, DecodeError> {
+        match (self.parser, incoming) {
+            (Parser::Json, incoming) => self.decoder.feed(limits, incoming),
+            (Parser::Msgpack, Incoming::Binary(message)) => msgpack::decode(limits, &message).map(Some),
+            (Parser::Msgpack, Incoming::Text(_)) => Err(DecodeError::Msgpack),
         }
     }
 
@@ -187,15 +228,16 @@ impl Connections {
             SocketState::Connected { .. } => Vec::new(),
         };
         let held = held.into_iter().map(|held| self.replay(nsp, held)).collect();
-        Some(Accepted { frame: frame(|out| encode::connect_reply(out, nsp.as_str(), sid, pid)), held })
+        let data = encode::connected(sid, pid);
+        Some(Accepted { frame: self.control(nsp, Control::Accepted(&data)), held })
     }
 
-    /// Refuses a requested CONNECT and drops what was held; the frame is Engine.IO text `44…{"message":…}`, with `"data"` only
+    /// Refuses a requested CONNECT and drops what was held; the frame is `44…{"message":…}` in the text encoding, with `"data"` only
     /// when given. `None` when no CONNECT to `nsp` is undecided. The client may try again.
-    pub fn refuse(&mut self, nsp: &Namespace, message: &str, data: Option<&Json>) -> Option<String> {
+    pub fn refuse(&mut self, nsp: &Namespace, message: &str, data: Option<&Json>) -> Option<Encoded> {
         let index = self.pending(nsp)?;
         self.sockets.remove(index);
-        Some(frame(|out| encode::connect_error(out, nsp.as_str(), message, data)))
+        Some(self.control(nsp, Control::Refused(&encode::refused(message, data))))
     }
 
     /// From now on as for a new session: some namespace must be accepted within `connect_timeout_ms`.
@@ -208,7 +250,7 @@ impl Connections {
     pub fn disconnect(&mut self, nsp: &Namespace) -> Option<Departed> {
         self.sid(nsp)?;
         let unanswered = self.remove(nsp);
-        Some(Departed { frame: frame(|out| encode::head(out, b'1', 0, nsp.as_str(), None)), unanswered })
+        Some(Departed { frame: self.control(nsp, Control::Disconnect), unanswered })
     }
 
     /// Starts to wait for an answer: the returned id goes into the event, `tag` comes back with the answer or its expiry.
@@ -266,6 +308,7 @@ impl Connections {
     pub fn freeze(mut self, now: Millis) -> FrozenConnections {
         self.rebase(|deadline| deadline.saturating_sub(now));
         FrozenConnections {
+            parser: self.parser,
             decoder: self.decoder,
             sockets: self.sockets,
             acks: self.acks,
@@ -277,6 +320,7 @@ impl Connections {
     /// Continues a frozen machine at `now` of this node's clock.
     pub fn thaw(frozen: FrozenConnections, now: Millis) -> Self {
         let mut thawed = Self {
+            parser: frozen.parser,
             decoder: frozen.decoder,
             sockets: frozen.sockets,
             acks: frozen.acks,
@@ -285,6 +329,13 @@ impl Connections {
         };
         thawed.rebase(|left| left.saturating_add(now));
         thawed
+    }
+
+    fn control(&self, nsp: &Namespace, control: Control<'_>) -> Encoded {
+        match self.parser {
+            Parser::Json => Encoded::Text(text_frame(nsp, &control)),
+            Parser::Msgpack => Encoded::Binary(msgpack::control(control, nsp.as_str()).into()),
+        }
     }
 
     fn rebase(&mut self, time: impl Fn(Millis) -> Millis) {
@@ -402,6 +453,8 @@ impl Connections {
 /// A session's Socket.IO state on its way to another node: deadlines are milliseconds left, half-received packets included.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FrozenConnections {
+    #[serde(default)]
+    parser: Parser,
     decoder: Decoder,
     sockets: Vec<Socket>,
     acks: BTreeMap<u64, PendingAck>,
@@ -428,8 +481,14 @@ fn hold(
     Ok(())
 }
 
-fn frame(packet: impl FnOnce(&mut Vec<u8>)) -> String {
+fn text_frame(nsp: &Namespace, control: &Control<'_>) -> String {
     let mut out = vec![ENGINE_MESSAGE];
-    packet(&mut out);
+    let (kind, data) = match *control {
+        Control::Accepted(data) => (b'0', data),
+        Control::Refused(data) => (b'4', data),
+        Control::Disconnect => (b'1', [].as_slice()),
+    };
+    encode::head(&mut out, kind, 0, nsp.as_str(), None);
+    out.extend_from_slice(data);
     String::from_utf8(out).expect("encoders splice UTF-8 parts")
 }

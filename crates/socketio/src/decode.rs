@@ -84,6 +84,8 @@ pub enum DecodeError {
     UnexpectedText,
     #[error("binary without a packet that announced it")]
     UnexpectedBinary,
+    #[error("no msgpack packet")]
+    Msgpack,
 }
 
 /// Assembles packets of one session. A half-received binary packet moves with its session: the decoder is serde.
@@ -293,14 +295,14 @@ fn checked(limits: &Limits, payload: Bytes, attachments: usize) -> Result<Json, 
     Ok(Json::checked(payload))
 }
 
-fn check_event_name(json: &Json) -> Result<(), DecodeError> {
+pub(crate) fn check_event_name(json: &Json) -> Result<(), DecodeError> {
     let args = Args::checked(json.clone(), Vec::new());
     let name = args.event_name().ok_or(DecodeError::Payload)?;
     if is_reserved_event(&name) { Err(DecodeError::ReservedEvent) } else { Ok(()) }
 }
 
 /// A payload is an object, or a bare string as servers of revision 4 sent it.
-fn connect_error(limits: &Limits, nsp: Namespace, payload: Bytes) -> Result<Packet, DecodeError> {
+pub(crate) fn connect_error(limits: &Limits, nsp: Namespace, payload: Bytes) -> Result<Packet, DecodeError> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(default)]

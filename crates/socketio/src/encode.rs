@@ -57,24 +57,26 @@ pub(crate) fn head(out: &mut Vec<u8>, kind: u8, attachments: usize, nsp: &str, i
     }
 }
 
-pub(crate) fn connect_reply(out: &mut Vec<u8>, nsp: &str, sid: &str, pid: Option<&str>) {
-    head(out, b'0', 0, nsp, None);
-    out.extend_from_slice(b"{\"sid\":");
-    json::write_string(out, sid);
+/// What a server's CONNECT says, as JSON.
+pub(crate) fn connected(sid: &str, pid: Option<&str>) -> Vec<u8> {
+    let mut out = b"{\"sid\":".to_vec();
+    json::write_string(&mut out, sid);
     if let Some(pid) = pid {
         out.extend_from_slice(b",\"pid\":");
-        json::write_string(out, pid);
+        json::write_string(&mut out, pid);
     }
     out.push(b'}');
+    out
 }
 
-pub(crate) fn connect_error(out: &mut Vec<u8>, nsp: &str, message: &str, data: Option<&Json>) {
-    head(out, b'4', 0, nsp, None);
-    out.extend_from_slice(b"{\"message\":");
-    json::write_string(out, message);
+/// What a CONNECT_ERROR says, as JSON.
+pub(crate) fn refused(message: &str, data: Option<&Json>) -> Vec<u8> {
+    let mut out = b"{\"message\":".to_vec();
+    json::write_string(&mut out, message);
     if let Some(data) = data {
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(data.as_bytes());
     }
     out.push(b'}');
+    out
 }

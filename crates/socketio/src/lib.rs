@@ -1,4 +1,4 @@
-//! Socket.IO 5 (protocol revision 5) without I/O: packets in JSON text encoding, and the per-session machine above Engine.IO.
+//! Socket.IO 5 (protocol revision 5) without I/O: packets in JSON text encoding or msgpack ([`Parser`]), and the per-session machine above Engine.IO.
 //!
 //! Owns: decoding with limits ([`Decoder`]), encoding ([`Packet::encode_into`], [`encode_event_into`]), namespaces, CONNECT
 //! and acks of one session ([`Connections`]). Payloads stay the JSON text they came as; binary attachments stay beside
@@ -11,12 +11,13 @@ mod connections;
 mod decode;
 mod encode;
 mod json;
+pub mod msgpack;
 mod namespace;
 mod packet;
 
 pub use args::{Args, ArgsBuilder, ArgsError};
 pub use connections::{
-    Accepted, AckError, AckId, Connections, Departed, Event, FrozenConnections, Millis, Violation,
+    Accepted, AckError, AckId, Connections, Departed, Encoded, Event, FrozenConnections, Millis, Parser, Violation,
 };
 pub use decode::{DecodeError, Decoder, Incoming, Limits};
 pub use encode::{encode_ack_into, encode_event_into};

@@ -71,7 +71,8 @@ impl Packet {
                 out.extend_from_slice(args.json().as_bytes());
             }
             Self::ConnectError { nsp, message, data } => {
-                encode::connect_error(out, nsp.as_str(), message, data.as_ref());
+                encode::head(out, b'4', 0, nsp.as_str(), None);
+                out.extend_from_slice(&encode::refused(message, data.as_ref()));
             }
         }
     }

@@ -4,9 +4,13 @@
 
 use bytes::Bytes;
 use socketio::{
-    AckError, Connections, DecodeError, Event, FrozenConnections, Incoming, Json, Limits, Namespace,
+    AckError, Connections, DecodeError, Encoded, Event, FrozenConnections, Incoming, Json, Limits, Namespace,
     Violation,
 };
+
+fn text(frame: &str) -> Encoded {
+    Encoded::Text(frame.to_owned())
+}
 
 const TIMEOUT_MS: u64 = 1000;
 
@@ -107,22 +111,22 @@ fn replies_are_the_published_bytes() {
     let requested = Event::ConnectRequested { nsp: Namespace::MAIN, auth };
     assert_eq!(client.send(r#"0{"token":"123"}"#), Ok(Some(requested)));
     let accepted = client.session.accept(&Namespace::MAIN, "abc", None).unwrap();
-    assert_eq!((accepted.frame.as_str(), accepted.held), (r#"40{"sid":"abc"}"#, vec![]));
+    assert_eq!((accepted.frame, accepted.held), (text(r#"40{"sid":"abc"}"#), vec![]));
 
     client.send("0/custom").unwrap();
     let accepted = client.session.accept(&custom, "abc", Some("p")).unwrap();
-    assert_eq!(accepted.frame, r#"40/custom,{"sid":"abc","pid":"p"}"#);
+    assert_eq!(accepted.frame, text(r#"40/custom,{"sid":"abc","pid":"p"}"#));
     assert_eq!(client.session.sid(&custom), Some("abc"));
-    assert_eq!(client.session.disconnect(&custom).unwrap().frame, "41/custom,");
-    assert_eq!(client.session.disconnect(&Namespace::MAIN).unwrap().frame, "41");
+    assert_eq!(client.session.disconnect(&custom).unwrap().frame, text("41/custom,"));
+    assert_eq!(client.session.disconnect(&Namespace::MAIN).unwrap().frame, text("41"));
 
     client.send("0/random").unwrap();
     let refused = client.session.refuse(&nsp("/random"), "Invalid namespace", None);
-    assert_eq!(refused.as_deref(), Some(r#"44/random,{"message":"Invalid namespace"}"#));
+    assert_eq!(refused, Some(text(r#"44/random,{"message":"Invalid namespace"}"#)));
     client.send("0").unwrap();
     let data = Json::new(r#"{"code":"E1"}"#).unwrap();
     let refused = client.session.refuse(&Namespace::MAIN, "no \"entry\"", Some(&data));
-    assert_eq!(refused.as_deref(), Some(r#"44{"message":"no \"entry\"","data":{"code":"E1"}}"#));
+    assert_eq!(refused, Some(text(r#"44{"message":"no \"entry\"","data":{"code":"E1"}}"#)));
 }
 
 #[test]

@@ -147,8 +147,14 @@ impl Task {
         }
         let class = if order == Order::Ephemeral { "ephemeral" } else { "recoverable" };
         self.metrics.broadcasts.with_label_values(&[class]).inc();
-        let mut broadcast = Broadcast::new(key.app, &envelope, order, self.view(&envelope));
-        if self.apps[usize::from(key.app)].config.plain_path.is_some() {
+        let config = &self.apps[usize::from(key.app)].config;
+        let view = self.view(&envelope);
+        let mut broadcast = Broadcast::new(key.app, &envelope, order, view, config.parser);
+        if broadcast.frames.is_empty() && !envelope.event.is_empty() {
+            self.metrics.malformed_envelopes.inc();
+            tracing::warn!(event = envelope.event, "the arguments of a room's event are no JSON");
+        }
+        if config.plain_path.is_some() {
             broadcast = broadcast.with_plain(&envelope);
         }
         let broadcast = Arc::new(broadcast);

@@ -8,7 +8,7 @@ use dialects::{Action, Actions, Command, Delivery, Inbound, Otherwise, Out, Outc
 use domain::Rejection;
 use engineio::{CloseReason, Frame, Input};
 use serde_json::value::RawValue;
-use socketio::{AckId, Args, Namespace};
+use socketio::{AckId, Args, Encoded, Namespace, Parser, msgpack};
 
 use super::commands::{self, Actor, Task};
 use super::session::{Session, SessionKey};
@@ -314,7 +314,7 @@ impl State {
         match accepted {
             Some(accepted) => {
                 session.released.extend(accepted.held);
-                self.send(shard, session, Frame::Text(accepted.frame.into()));
+                self.send_encoded(shard, session, accepted.frame);
             }
             None => {
                 if let Some(id) = run.ack.take() {
@@ -338,6 +338,10 @@ impl State {
         if session.plain.is_some() {
             return self.send_plain_ack(shard, session, id, out);
         }
+        if session.parser() == Parser::Msgpack {
+            let packet = msgpack::ack(nsp.as_str(), id.into_u64(), &out.tail, &out.attachments);
+            return self.send_msgpack(shard, session, packet);
+        }
         let mut packet = vec![b'4'];
         socketio::encode_ack_into(&mut packet, nsp.as_str(), id.into_u64(), &out.tail, out.attachments.len());
         self.send_packet(shard, session, packet, out.attachments);
@@ -355,6 +359,10 @@ impl State {
         if session.plain.is_some() {
             return self.send_plain_event(shard, session, event, out);
         }
+        if session.parser() == Parser::Msgpack {
+            let packet = msgpack::event(nsp.as_str(), ack, event, &out.tail, &out.attachments, None);
+            return self.send_msgpack(shard, session, packet);
+        }
         let mut packet = vec![b'4'];
         socketio::encode_event_into(
             &mut packet,
@@ -366,6 +374,22 @@ impl State {
             None,
         );
         self.send_packet(shard, session, packet, out.attachments);
+    }
+
+    fn send_msgpack(&mut self, shard: &Shard, session: &mut Session, packet: Option<Vec<u8>>) {
+        match packet {
+            Some(packet) => self.send(shard, session, Frame::Binary(packet.into())),
+            None => tracing::error!(session = log_name(&session.sid), "the dialect's arguments are no JSON"),
+        }
+    }
+
+    /// A packet of the session's own machine.
+    pub(super) fn send_encoded(&mut self, shard: &Shard, session: &mut Session, frame: Encoded) {
+        let frame = match frame {
+            Encoded::Text(text) => Frame::Text(text.into()),
+            Encoded::Binary(bytes) => Frame::Binary(bytes),
+        };
+        self.send(shard, session, frame);
     }
 
     fn send_packet(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cluster::sid::log_name;
 use dialects::{Outcome, TokenFailure};
 use domain::{Identity, Rejection};
-use engineio::{CloseReason, Frame, Input};
+use engineio::{CloseReason, Input};
 use socketio::{AckId, Json, Namespace};
 
 use super::actions::Run;
@@ -183,7 +183,7 @@ impl State {
         if accepted {
             let departed = session.io.as_mut().and_then(|io| io.disconnect(&nsp));
             if let Some(departed) = departed {
-                self.send(shard, session, Frame::Text(departed.frame.into()));
+                self.send_encoded(shard, session, departed.frame);
             }
         } else {
             let data = refusal.data.as_ref().and_then(|data| Json::of(data).ok());

@@ -164,7 +164,7 @@ impl State {
             return self.refuse_plain(shard, session, message, data);
         }
         let Some(frame) = session.io.as_mut().and_then(|io| io.refuse(nsp, message, data)) else { return };
-        self.send(shard, session, engineio::Frame::Text(frame.into()));
+        self.send_encoded(shard, session, frame);
     }
 
     /// A socket has ended: its rooms are left, who saw it is told. The session may live on.

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use hub::{Broadcast, Order, SocketIx};
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
-use socketio::{Connections, Namespace};
+use socketio::{Connections, Namespace, Parser};
 use tokio::sync::oneshot;
 
 use super::census::Counted;
@@ -291,6 +291,11 @@ impl Table {
 }
 
 impl Session {
+    /// What its packets look like.
+    pub fn parser(&self) -> Parser {
+        self.io.as_ref().map_or(Parser::Json, Connections::parser)
+    }
+
     /// A session without sockets and links.
     pub fn new(
         key: SessionKey,

@@ -97,7 +97,9 @@ impl State {
         let sid: Box<str> =
             shard.shared.key.mint(shard.shared.id, shard.ix, app.name(), rand::random()).into();
         let io = (app.dialect.layer() == dialects::Layer::SocketIo)
-            .then(|| socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms));
+            .then(|| {
+                socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms).with_parser(app.config.parser)
+            });
         self.sessions.name(&sid, key);
         let session = Session::new(key, sid, opening, engine, io);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
