@@ -75,6 +75,31 @@ describe("the plain WebSocket on three nodes", () => {
     assert.ok(!plain.frames.some((it) => it.more?.[0] === "last"));
   });
 
+  it("compresses large messages for who takes them, and reads what they compress", async () => {
+    const [taker, sender] = [await dial(0), await dial(1)];
+    const without = await dial(0, "/plain", { perMessageDeflate: false });
+    assert.match(taker.ws.extensions, /^permessage-deflate/);
+    assert.equal(without.ws.extensions, "");
+    await Promise.all([taker, without].map((client) => client.ask("join", "big")));
+    const socket = await stock(0);
+    await socket.emitWithAck("join", "big");
+    const text = "all work and no play ".repeat(4000);
+    const [bytesBefore, plainBefore] = [taker.ws._socket.bytesRead, without.ws._socket.bytesRead];
+    const got = heard(socket, "event");
+    await sender.ask("store", "big", { more: [text, { small: 1 }] });
+    for (const client of [taker, without]) {
+      assert.deepEqual((await client.next((frame) => frame.event === "event")).more, [text, { small: 1 }]);
+    }
+    assert.deepEqual(await got, ["big", text, { small: 1 }]);
+    assert.ok(taker.ws._socket.bytesRead - bytesBefore < text.length / 20);
+    assert.ok(without.ws._socket.bytesRead - plainBefore > text.length);
+    const noise = randomBytes(50_000).toString("base64");
+    assert.deepEqual(await taker.ask("echo", noise), noise);
+    // Small on the wire, large in memory.
+    taker.ws.send(JSON.stringify({ event: "echo", data: "x".repeat(5_000_000) }));
+    assert.equal(await taker.closed, 1009);
+  });
+
   it("names what is wrong with a frame and listens on", async () => {
     const client = await dial();
     const wrong = ["", "{", "[]", "7", "{}", '{"event":7}', '{"event":"x","id":"a"}', '{"event":"x","id":-1}', '{"event":"x","binary":4}', "x".repeat(99_000)];
@@ -97,10 +122,10 @@ describe("the plain WebSocket on three nodes", () => {
   });
 
   it("pings, and closes who does not answer", async () => {
-    const client = await dial();
+    const client = await dial(0, "/hasty");
     await new Promise((resolve) => client.ws.once("ping", resolve));
     await new Promise((resolve) => client.ws.once("ping", resolve));
-    const mute = await dial(0, "/plain", { autoPong: false });
+    const mute = await dial(0, "/hasty", { autoPong: false });
     assert.equal(await mute.closed, 1001);
     assert.equal(client.ws.readyState, client.ws.OPEN);
   });
@@ -112,8 +137,8 @@ describe("the plain WebSocket on three nodes", () => {
     const [slow, sender] = [await dial(0), await dial(0)];
     await slow.ask("join", "flood");
     slow.ws.pause();
-    const full = "x".repeat(90_000);
-    for (let n = 0; n < 120; n += 1) await sender.ask("store", "flood", { more: [full] });
+    const full = randomBytes(60_000).toString("base64"); // 80 kB that do not compress
+    for (let n = 0; n < 300; n += 1) await sender.ask("store", "flood", { more: [full] });
     await until(async () => /slow_client/.test(cluster.log()), 20_000);
   });
 

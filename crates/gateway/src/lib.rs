@@ -14,6 +14,7 @@ mod gateway;
 mod http;
 mod hook;
 mod ice_config;
+mod inflating;
 mod issue;
 mod lease;
 mod link;

@@ -18,15 +18,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::inflating::Inflating;
+
 /// Most pieces one write takes.
 const MAX_SLICES: usize = 64;
+
+/// How a client reads and writes, as its request said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// It reads binary messages as base64 text (`b64`).
+    pub base64: bool,
+    /// It takes compressed messages and may send some; those with so many bytes are compressed.
+    pub compress_over: Option<usize>,
+}
 
 /// A WebSocket of this core.
 #[derive(Debug)]
 pub struct Link {
     stream: TcpStream,
-    /// The client reads binary messages as base64 text (`b64`).
-    pub base64: bool,
+    pub habits: Habits,
     /// The client speaks JSON frames, and answers the WebSocket's own pings instead of Engine.IO's.
     pub plain: bool,
     out: RefCell<Outbox>,
@@ -80,10 +90,10 @@ pub enum Flushed {
 }
 
 impl Link {
-    pub fn new(stream: TcpStream, base64: bool) -> Self {
+    pub fn new(stream: TcpStream, habits: Habits) -> Self {
         Self {
             stream,
-            base64,
+            habits,
             plain: false,
             out: RefCell::default(),
             closing: Notify::new(),
@@ -93,13 +103,17 @@ impl Link {
     }
 
     /// The same for a plain client.
-    pub fn plain(stream: TcpStream) -> Self {
-        Self { plain: true, ..Self::new(stream, false) }
+    pub fn plain(stream: TcpStream, habits: Habits) -> Self {
+        Self { plain: true, ..Self::new(stream, habits) }
     }
 
     /// The bytes of a frame of the session machine, as this client reads them.
     pub fn bytes_of(&self, frame: &Frame) -> Bytes {
-        if self.plain && *frame == Frame::PING { ws_ping_bytes() } else { ws_bytes(frame, self.base64) }
+        match self.habits {
+            _ if self.plain && *frame == Frame::PING => ws_ping_bytes(),
+            Habits { base64: false, compress_over: Some(over) } => hub::deflate::ws_bytes([frame], over),
+            Habits { base64, .. } => ws_bytes(frame, base64),
+        }
     }
 
     /// Bytes that wait for the socket.
@@ -293,6 +307,8 @@ pub struct LinkIo {
     pub link: Rc<Link>,
     /// Read with the HTTP request.
     pub ahead: Bytes,
+    /// Set where the client may send compressed messages.
+    pub inflating: Option<Box<Inflating>>,
 }
 
 impl AsyncRead for LinkIo {
@@ -301,6 +317,9 @@ impl AsyncRead for LinkIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.inflating.is_some() {
+            return self.poll_inflated(cx, buf);
+        }
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead.split_to(count));
@@ -313,6 +332,35 @@ impl AsyncRead for LinkIo {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
                 }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+}
+
+impl LinkIo {
+    fn poll_inflated(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        const PIECE: usize = 2048;
+        let Self { link, ahead, inflating } = self;
+        let inflating = inflating.as_mut().expect("asked of clients that compress only");
+        inflating.feed(&std::mem::take(ahead));
+        loop {
+            let ready = inflating.ready();
+            if !ready.is_empty() {
+                let count = ready.len().min(buf.remaining());
+                buf.put_slice(&ready.split_to(count));
+                if ready.is_empty() {
+                    // A large message's buffer is not kept by an idle connection.
+                    *ready = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            ready!(link.stream.poll_read_ready(cx))?;
+            let mut piece = [0; PIECE];
+            match link.stream.try_read(&mut piece) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(count) => inflating.feed(&piece[..count]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }

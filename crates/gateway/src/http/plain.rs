@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{Peer, Request, Site, cors, handshake, leaving, refused, switch, text, wants_websocket};
+use crate::link::Habits;
 use crate::plain::{Shown, shown};
 use crate::shard::Control;
 use engineio::Refusal;
@@ -49,7 +50,9 @@ impl Site {
             let chosen = HeaderValue::from_static(protocol);
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
         }
-        self.here.control(Control::OpenPlain { opening: Box::new(opening), upgrade, token });
+        // Its binary messages are bytes, whatever the query says.
+        let habits = Habits { base64: false, ..self.habits(&request, &mut response) };
+        self.here.control(Control::OpenPlain { opening: Box::new(opening), upgrade, habits, token });
         response
     }
 }

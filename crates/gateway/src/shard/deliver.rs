@@ -73,8 +73,11 @@ impl State {
                         Muted::TooMuch => return slow.push(target.session),
                     }
                 }
-                let direct =
-                    session.engine.direct().and_then(|ws| session.link(ws)).filter(|link| !link.base64);
+                let direct = session
+                    .engine
+                    .direct()
+                    .and_then(|ws| session.link(ws))
+                    .filter(|link| !link.habits.base64);
                 let mut queued =
                     direct.map_or_else(|| session.engine.queued_bytes(), |link| link.queued_bytes());
                 if let Some(link) = direct
@@ -92,7 +95,9 @@ impl State {
                 match direct {
                     Some(_) if queued + size > limit => slow.push(target.session),
                     Some(link) => {
-                        if link.push(broadcast.frames_for(link.plain).ws().clone()) == Pushed::List {
+                        if link.push(broadcast.ws_for(link.plain, link.habits.compress_over).clone())
+                            == Pushed::List
+                        {
                             dirty.push(link.clone());
                         }
                     }

@@ -125,12 +125,13 @@ pub enum Control {
     OpenWebSocket {
         opening: Box<Opening>,
         upgrade: hyper::upgrade::OnUpgrade,
-        base64: bool,
+        habits: link::Habits,
     },
     /// A plain WebSocket, with the token its request showed.
     OpenPlain {
         opening: Box<Opening>,
         upgrade: hyper::upgrade::OnUpgrade,
+        habits: link::Habits,
         token: Option<dialects::Token>,
     },
     /// A WebSocket for a session that polls, about to switch protocols.
@@ -138,14 +139,14 @@ pub enum Control {
         app: u16,
         sid: String,
         upgrade: hyper::upgrade::OnUpgrade,
-        base64: bool,
+        habits: link::Habits,
     },
     /// The same, switched, for a session of this shard.
     Attach {
         sid: String,
         stream: std::net::TcpStream,
         ahead: Bytes,
-        base64: bool,
+        habits: link::Habits,
     },
     /// A request for a session of this shard; `None`: there is no such session.
     Request {
@@ -411,17 +412,17 @@ impl Shard {
                 // The client left during its handshake: the session ends by its heartbeat.
                 let _ = done.send(sid);
             }
-            Control::OpenWebSocket { opening, upgrade, base64 } => {
-                tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade, base64));
+            Control::OpenWebSocket { opening, upgrade, habits } => {
+                tokio::task::spawn_local(reader::open(self.clone(), *opening, upgrade, habits));
             }
-            Control::OpenPlain { opening, upgrade, token } => {
-                tokio::task::spawn_local(reader::open_plain(self.clone(), *opening, upgrade, token));
+            Control::OpenPlain { opening, upgrade, habits, token } => {
+                tokio::task::spawn_local(reader::open_plain(self.clone(), *opening, upgrade, habits, token));
             }
-            Control::Upgrade { app, sid, upgrade, base64 } => {
-                tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade, base64));
+            Control::Upgrade { app, sid, upgrade, habits } => {
+                tokio::task::spawn_local(reader::upgrade(self.clone(), app, sid, upgrade, habits));
             }
-            Control::Attach { sid, stream, ahead, base64 } => {
-                reader::attach(self, &sid, stream, ahead, base64)
+            Control::Attach { sid, stream, ahead, habits } => {
+                reader::attach(self, &sid, stream, ahead, habits)
             }
             Control::Request { app, sid, poll, ask, done } => {
                 self.turn(|state, shard| {

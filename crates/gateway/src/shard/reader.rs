@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::session::{Opening, SessionKey};
 use super::{Control, Shard};
-use crate::link::{Link, LinkIo};
+use crate::inflating::Inflating;
+use crate::link::{Habits, Link, LinkIo};
 
 /// Per connection, zero-filled by tungstenite: its default of 128 KiB would be most of an idle connection.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
@@ -29,10 +30,10 @@ const FRAMES_PER_TURN: usize = 32;
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// A handshake over WebSocket: the session begins when the connection has switched protocols.
-pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, base64: bool) {
+pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, habits: Habits) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
     let app = opening.app;
-    let link = Rc::new(Link::new(stream, base64));
+    let link = Rc::new(Link::new(stream, habits));
     let opened = shard.turn(|state, shard| state.open_websocket(shard, opening, link.clone()));
     match opened {
         Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
@@ -46,11 +47,12 @@ pub async fn open_plain(
     shard: Rc<Shard>,
     opening: Opening,
     upgrade: OnUpgrade,
+    habits: Habits,
     token: Option<dialects::Token>,
 ) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
     let app = opening.app;
-    let link = Rc::new(Link::plain(stream));
+    let link = Rc::new(Link::plain(stream, habits));
     let opened = shard.turn(|state, shard| state.open_plain(shard, opening, link.clone(), token));
     match opened {
         Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
@@ -60,22 +62,22 @@ pub async fn open_plain(
 }
 
 /// A WebSocket for a session that polls: here, at another core, or at another node.
-pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade, base64: bool) {
+pub async fn upgrade(shard: Rc<Shard>, app: u16, sid: String, upgrade: OnUpgrade, habits: Habits) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
     let Some(address) = shard.shared.key.open(&sid, shard.shared.app(app).name()) else { return };
     if address.node != shard.shared.id {
-        let link = Rc::new(Link::new(stream, base64));
+        let link = Rc::new(Link::new(stream, habits));
         let key = shard.turn(|state, _| state.add_arriving(app, &sid, address.node, link.clone()));
         tokio::task::spawn_local(watch_silent(shard.clone(), key, address.node, sid));
         return read(shard, app, key, WsId(0), link, ahead).await;
     }
     if address.shard == shard.ix {
-        return attach_here(&shard, &sid, stream, ahead, base64);
+        return attach_here(&shard, &sid, stream, ahead, habits);
     }
     let (Some(owner), Ok(stream)) = (shard.all.get(usize::from(address.shard)), stream.into_std()) else {
         return;
     };
-    owner.control(Control::Attach { sid, stream, ahead, base64 });
+    owner.control(Control::Attach { sid, stream, ahead, habits });
 }
 
 /// A WebSocket that says nothing holds a place here, and its session may be gone: the owner is asked from time to time, and
@@ -100,15 +102,15 @@ async fn watch_silent(shard: Rc<Shard>, key: SessionKey, owner: NodeId, sid: Str
 }
 
 /// A WebSocket that arrived at another core, for a session of this one.
-pub fn attach(shard: &Rc<Shard>, sid: &str, stream: std::net::TcpStream, ahead: Bytes, base64: bool) {
+pub fn attach(shard: &Rc<Shard>, sid: &str, stream: std::net::TcpStream, ahead: Bytes, habits: Habits) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => attach_here(shard, sid, stream, ahead, base64),
+        Ok(stream) => attach_here(shard, sid, stream, ahead, habits),
         Err(error) => tracing::warn!(%error, "a WebSocket could not change cores"),
     }
 }
 
-fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes, base64: bool) {
-    let link = Rc::new(Link::new(stream, base64));
+fn attach_here(shard: &Rc<Shard>, sid: &str, stream: TcpStream, ahead: Bytes, habits: Habits) {
+    let link = Rc::new(Link::new(stream, habits));
     let attached = shard.turn(|state, shard| {
         let key = state.sessions.by_sid(sid)?;
         state.with_session(shard, key, |_, session| {
@@ -145,7 +147,8 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
         .write_buffer_size(0)
         .max_message_size(Some(max))
         .max_frame_size(Some(max));
-    let io = LinkIo { link: link.clone(), ahead };
+    let inflating = link.habits.compress_over.map(|_| Box::new(Inflating::new(max)));
+    let io = LinkIo { link: link.clone(), ahead, inflating };
     let mut stream = Box::pin(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await);
     loop {
         let first = tokio::select! {
@@ -158,7 +161,7 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match frame(message, link.plain) {
-                Read::Frame(frame) if link.base64 => frames.push(crate::link::from_base64(frame)),
+                Read::Frame(frame) if link.habits.base64 => frames.push(crate::link::from_base64(frame)),
                 Read::Frame(frame) => frames.push(frame),
                 Read::Nothing => {}
                 Read::End(reason) => end = Some(reason),
