@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
-use super::way::Way;
+use super::way::{HttpWay, Way};
 use crate::auth::secret_of;
 use crate::config::ConfigError;
 use crate::outbound::{Outbound, check_url};
@@ -97,7 +97,7 @@ impl HookConfig {
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
         }
-        Ok(Way::Http { url, client, authorization })
+        Ok(Way::Http(Box::new(HttpWay { url, client, authorization })))
     }
 
     fn check(&self) -> Vec<ConfigError> {

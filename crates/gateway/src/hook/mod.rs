@@ -206,12 +206,9 @@ fn complete(identity: &mut Identity, user: User) {
 /// NUL stands in no id and no role: JSON text that holds one is escaped here. No user's id is empty.
 fn key(identity: Option<&Identity>, right: Option<&str>) -> String {
     let user = identity.map_or("", |identity| identity.user.as_str());
-    let role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default().replace('\0', "\u{1}");
-    format!(
-        "{}{role}\0{}",
-        key_of_user(user),
-        right.map_or_else(String::new, |r| format!("r{r}"))
-    )
+    let role =
+        identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default().replace('\0', "\u{1}");
+    format!("{}{role}\0{}", key_of_user(user), right.map_or_else(String::new, |r| format!("r{r}")))
 }
 
 fn key_of_user(user: &str) -> String {

@@ -17,8 +17,11 @@ use super::*;
 #[derive(Clone)]
 struct Server {
     answer: Arc<Mutex<(u16, Value)>>,
-    asked: Arc<Mutex<Vec<(Option<String>, Value)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// The `Authorization` header and the question.
+type Asked = (Option<String>, Value);
 
 impl Server {
     async fn start() -> (Self, String) {

@@ -12,17 +12,23 @@ use crate::outbound::Outbound;
 /// Where the hook is.
 #[derive(Clone, Debug)]
 pub enum Way {
-    Http { url: Uri, client: Outbound, authorization: Option<HeaderValue> },
+    Http(Box<HttpWay>),
     Nats { subject: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct HttpWay {
+    pub url: Uri,
+    pub client: Outbound,
+    pub authorization: Option<HeaderValue>,
 }
 
 impl Way {
     /// The same way for another thread, with connections of its own.
     pub fn for_thread(&self) -> Self {
         match self {
-            Self::Http { url, client, authorization } => {
-                let (url, authorization) = (url.clone(), authorization.clone());
-                Self::Http { url, client: client.with_own_connections(), authorization }
+            Self::Http(way) => {
+                Self::Http(Box::new(HttpWay { client: way.client.with_own_connections(), ..(**way).clone() }))
             }
             Self::Nats { .. } => self.clone(),
         }
@@ -39,8 +45,8 @@ impl Way {
         max_bytes: usize,
         deadline: Instant,
     ) -> Result<Option<Bytes>, String> {
-        let (url, client, authorization) = match self {
-            Self::Http { url, client, authorization } => (url, client, authorization),
+        let HttpWay { url, client, authorization } = match self {
+            Self::Http(way) => &**way,
             Self::Nats { subject } => {
                 let answer =
                     bus.request(subject, &question, deadline).await.map_err(|error| error.to_string())?;
