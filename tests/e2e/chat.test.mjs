@@ -198,15 +198,22 @@ describe("the messenger's chats on three nodes", () => {
 
     it("that meet end alike for everybody", async () => {
       const [chat, a, b] = fresh("chat", "ann", "bob");
-      const [one, two, bob] = await Promise.all([enter(a, 0, [chat]), enter(a, 1, [chat]), enter(b, 2, [chat])]);
-      const { id } = await say(one, chat, "0");
-      const edits = Array.from({ length: 30 }, (_, i) => ask([one, two][i % 2], "message:edit", { messageId: id, content: `${i}` }));
-      await Promise.all(edits);
-      const [{ content }] = await history(bob, chat);
-      await say(one, chat, "the end");
-      for (const socket of [one, two, bob]) {
+      const devices = await Promise.all([0, 1, 2, 3, 4, 5, 6, 7, 8].map((node) => enter(a, node, [chat])));
+      const bob = await enter(b, 2, [chat]);
+      const edited = [];
+      for (let round = 0; round < 5; round += 1) {
+        const { id } = await say(devices[0], chat, "0");
+        await Promise.all(devices.map((device, i) => ask(device, "message:edit", { messageId: id, content: `${round} ${i}` })));
+        edited.push(id);
+      }
+      await say(devices[0], chat, "the end");
+      const stands = await history(bob, chat);
+      for (const socket of [...devices, bob]) {
         await until(() => got(socket, "message:receive").some(({ message }) => message.content === "the end"));
-        assert.equal(got(socket, "message:edit").at(-1).message.content, content, "the last word is the one that stands");
+        for (const id of edited) {
+          const last = got(socket, "message:edit").filter(({ message }) => message.id === id).at(-1).message.content;
+          assert.equal(last, stands.find((message) => message.id === id).content, "the last word is the one that stands");
+        }
       }
     });
 

@@ -10,6 +10,7 @@ use cluster::subject::escape_token;
 use dialects::{Announcement, MarkRead, Outcome};
 use domain::chat::{self, Mark, Marks, Message};
 use domain::{Rejection, RoomId, UserId};
+use futures_util::future::join_all;
 
 use super::super::Shard;
 use super::super::emit::{Stamp, Telling, append_rejection};
@@ -20,8 +21,8 @@ use crate::app::App;
 /// Stands for somebody other than the sender. `=a` begins no escaped id.
 const ANYBODY: &str = "=any";
 
-/// Pause before a replica that may lag is asked again for a message.
-const LAGGING_REPLICA: Duration = Duration::from_millis(20);
+/// So many marks are asked of the leader; more of a replica, which may be a moment behind.
+const ASKED_ONE_BY_ONE: usize = 4;
 
 /// Marks messages as read, and all before the newest of them. Those of them that were not read before are told.
 pub async fn mark_read(shard: &Rc<Shard>, origin: Origin<'_>, read: MarkRead) -> Result<Outcome, Rejection> {
@@ -57,22 +58,13 @@ pub fn told_by<'a>(origin: Origin<'a>, told: &'a Announcement) -> Telling<'a> {
 
 /// The messages at these positions, in order; there must be one at each.
 async fn named(shard: &Shard, app: &App, room: &RoomId, ns: &[u64]) -> Result<Vec<Message>, Rejection> {
-    let deadline = Instant::now() + Duration::from_millis(app.limits.publish_timeout_ms);
     let wanted: BTreeSet<u64> = ns.iter().copied().collect();
-    let mut known = 0;
-    loop {
-        let found = read::some(shard, app, room.as_str(), wanted.iter().copied()).await?;
-        if found.len() == wanted.len() {
-            return Ok(found);
-        }
-        if known == 0 {
-            known = read::head(shard, app, room.as_str()).await?.last;
-        }
-        if wanted.last().is_some_and(|n| *n > known) || Instant::now() + LAGGING_REPLICA > deadline {
-            return Err(chat::Refusal::UnknownMessage.into());
-        }
-        tokio::time::sleep(LAGGING_REPLICA).await;
+    let known = read::known(shard, app, room.as_str()).await?;
+    if wanted.last().is_some_and(|n| *n > known.head.last) {
+        return Err(chat::Refusal::UnknownMessage.into());
     }
+    let found = read::messages(shard, app, room.as_str(), &known, wanted.iter().copied()).await?;
+    if found.len() == wanted.len() { Ok(found) } else { Err(chat::Refusal::UnknownMessage.into()) }
 }
 
 /// The marks by which these messages fare.
@@ -80,21 +72,30 @@ pub async fn of(shard: &Shard, app: &App, room: &RoomId, messages: &[Message]) -
     let recipients: BTreeSet<&UserId> =
         messages.iter().filter_map(|message| message.recipient.as_ref()).collect();
     let users: Vec<Option<&UserId>> = [None].into_iter().chain(recipients.into_iter().map(Some)).collect();
+    if users.len() <= ASKED_ONE_BY_ONE {
+        let waits = users.iter().map(|user| read(shard, app, room, *user));
+        let found = join_all(waits).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        return Ok(collected(users.into_iter().zip(found)));
+    }
     let keys: Vec<String> = users.iter().map(|user| key(room, *user)).collect();
     let entries = shard.shared.bus.kv_get_many(&app.marks, &keys).await;
     let entries = entries.map_err(|error| read::unreadable(app, &error))?;
-    let mark = |key: &str| {
-        let entry = entries.iter().find(|entry| entry.key == key);
+    let mark = |key: &String| {
+        let entry = entries.iter().find(|entry| entry.key == *key);
         entry.and_then(|entry| parse(entry.value.as_ref()?)).unwrap_or_default()
     };
+    Ok(collected(users.into_iter().zip(keys.iter().map(mark))))
+}
+
+fn collected<'a>(found: impl Iterator<Item = (Option<&'a UserId>, Mark)>) -> Marks {
     let mut marks = Marks::default();
-    for (user, key) in users.into_iter().zip(&keys) {
+    for (user, mark) in found {
         match user {
-            None => marks.any = mark(key),
-            Some(user) => drop(marks.of.insert(user.clone(), mark(key))),
+            None => marks.any = mark,
+            Some(user) => drop(marks.of.insert(user.clone(), mark)),
         }
     }
-    Ok(marks)
+    marks
 }
 
 /// One mark; `None`: that of anybody but the sender.

@@ -1,7 +1,6 @@
 //! Conversations read: the newest position, pages, what is unread. How far a room goes is asked of the stream's leader; its messages
 //! may come from a replica, which is asked again while it lacks some.
 
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -44,22 +43,35 @@ pub async fn at_leader(
     Ok(found.and_then(|stored| Some((parse(app, &stored.payload)?, stored.seq))))
 }
 
-/// The newest position. What was stored last may be a change of an older message: then the positions beyond what it knew are asked
-/// for.
+/// A room as its leader knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    pub head: Head,
+    /// What was stored last: the message's position, and the sequence of this version.
+    last: Option<(u64, u64)>,
+}
+
+/// The newest position.
 pub async fn head(shard: &Shard, app: &App, room: &str) -> Result<Head, Rejection> {
+    known(shard, app, room).await.map(|known| known.head)
+}
+
+/// What was stored last may be a change of an older message: then the positions beyond what it knew are asked for.
+pub async fn known(shard: &Shard, app: &App, room: &str) -> Result<Known, Rejection> {
     let newest = shard.shared.bus.get_last_at_leader(&app.chat, &app.chat_filter(room)).await;
     let newest = newest.map_err(|error| unreadable(app, &error))?;
-    let Some(message) = newest.and_then(|stored| parse(app, &stored.payload)) else {
-        return Ok(Head::default());
-    };
-    let mut head = Head { last: message.newest_known() };
+    let newest = newest.and_then(|stored| Some((parse(app, &stored.payload)?, stored.seq)));
+    let Some((message, seq)) = newest else { return Ok(Known::default()) };
+    let mut known = Known { head: Head { last: message.newest_known() }, last: Some((message.n, seq)) };
     if message.rev == 0 {
-        return Ok(head);
+        return Ok(known);
     }
-    while let Some(found) = some(shard, app, room, head.last + 1..=head.last + PROBED).await?.last() {
-        chat::apply(&mut head, found.n);
+    loop {
+        let next = known.head.last + 1;
+        let beyond = messages(shard, app, room, &known, next..next + PROBED).await?;
+        let Some(found) = beyond.last() else { return Ok(known) };
+        chat::apply(&mut known.head, found.n);
     }
-    Ok(head)
 }
 
 /// A page of a conversation, with how its messages fare. What the reader's device has now, its senders are told.
@@ -71,9 +83,9 @@ pub async fn history(
     receipt: fn(&Message) -> Announcement,
 ) -> Result<Outcome, Rejection> {
     let app = shard.shared.app(actor.app);
-    let head = head(shard, app, room.as_str()).await?;
-    let part = page.positions(head.last);
-    let messages = all(shard, app, room.as_str(), part.positions).await?;
+    let known = known(shard, app, room.as_str()).await?;
+    let part = page.positions(known.head.last);
+    let messages = messages(shard, app, room.as_str(), &known, part.positions).await?;
     let (messages, cut) = fitting(messages, page.after.is_none(), app.limits.outbox_bytes / PART_OF_OUTBOX);
     let marks = marks::of(shard, app, &room, &messages).await?;
     if let Some(reader) = &actor.identity {
@@ -106,54 +118,55 @@ pub async fn unread(shard: &Rc<Shard>, actor: &Actor, rooms: Vec<RoomId>) -> Res
 
 async fn unread_in(shard: &Shard, app: &App, room: &RoomId, user: &UserId) -> Result<usize, Rejection> {
     let mark = marks::read(shard, app, room, Some(user)).await?;
-    let head = head(shard, app, room.as_str()).await?;
+    let known = known(shard, app, room.as_str()).await?;
     let counted = app.config.chat.unread_counted as u64;
-    let first = (mark.read + 1).max((head.last + 1).saturating_sub(counted));
-    let newest = all(shard, app, room.as_str(), first..=head.last).await?;
+    let first = (mark.read + 1).max((known.head.last + 1).saturating_sub(counted));
+    let newest = messages(shard, app, room.as_str(), &known, first..=known.head.last).await?;
     Ok(chat::unread(&newest, user, mark))
 }
 
-/// The messages at positions that are all taken.
-async fn all(
+/// Messages at some positions, in order, at least as new as the leader knew them. Those that are missing there are not: positions that
+/// are free, or that somebody has taken out of the stream.
+pub async fn messages(
     shard: &Shard,
     app: &App,
     room: &str,
-    positions: RangeInclusive<u64>,
-) -> Result<Vec<Message>, Rejection> {
-    let wanted = positions.clone().count();
-    let mut found = Vec::new();
-    for _ in 0..LAGGING_TRIES {
-        found = some(shard, app, room, positions.clone()).await?;
-        if found.len() == wanted {
-            return Ok(found);
-        }
-        tokio::time::sleep(LAGGING_REPLICA).await;
-    }
-    // Somebody has taken messages out of the stream: the rest is the conversation.
-    tracing::warn!(
-        app = app.name(),
-        missing = wanted - found.len(),
-        "messages of a conversation are missing"
-    );
-    Ok(found)
-}
-
-/// The messages at positions that may be free, in order.
-pub async fn some(
-    shard: &Shard,
-    app: &App,
-    room: &str,
+    known: &Known,
     positions: impl IntoIterator<Item = u64>,
 ) -> Result<Vec<Message>, Rejection> {
-    let subjects: Vec<String> = positions.into_iter().map(|n| app.chat_subject(room, n)).collect();
-    let mut messages = Vec::with_capacity(subjects.len());
-    for subjects in subjects.chunks(PER_READ) {
-        let found = shard.shared.bus.read_last(&app.chat, subjects, ReadOptions::default()).await;
-        let found = found.map_err(|error| unreadable(app, &error))?;
-        messages.extend(found.iter().filter_map(|stored| parse(app, &stored.payload)));
+    let positions: Vec<u64> = positions.into_iter().collect();
+    let mut messages = Vec::with_capacity(positions.len());
+    for positions in positions.chunks(PER_READ) {
+        messages.extend(part(shard, app, room, known, positions).await?);
     }
     messages.sort_unstable_by_key(|message| message.n);
     Ok(messages)
+}
+
+/// One read, with what was stored last in it: a replica that lacks it is asked again.
+async fn part(
+    shard: &Shard,
+    app: &App,
+    room: &str,
+    known: &Known,
+    positions: &[u64],
+) -> Result<Vec<Message>, Rejection> {
+    let Some((last, seq)) = known.last else { return Ok(Vec::new()) };
+    let witness = (!positions.contains(&last)).then_some(last);
+    let asked = positions.iter().copied().chain(witness);
+    let subjects: Vec<String> = asked.map(|n| app.chat_subject(room, n)).collect();
+    let mark = app.chat_subject(room, last);
+    for _ in 0..LAGGING_TRIES {
+        let found = shard.shared.bus.read_last(&app.chat, &subjects, ReadOptions::default()).await;
+        let found = found.map_err(|error| unreadable(app, &error))?;
+        if found.iter().any(|stored| stored.subject == mark && stored.seq >= seq) {
+            let parsed = found.iter().filter_map(|stored| parse(app, &stored.payload));
+            return Ok(parsed.filter(|message| Some(message.n) != witness).collect());
+        }
+        tokio::time::sleep(LAGGING_REPLICA).await;
+    }
+    tracing::warn!(app = app.name(), "the replicas of the conversations lag behind");
+    Err(Rejection::Unavailable)
 }
 
 /// As many messages as fit, at least one, and whether some did not: the newest of them, or the oldest.
