@@ -1,4 +1,4 @@
-"""A user of the telehealth application with python-socketio: `client.py <url> <token> <room> <transports> <count>`.
+"""A user of the telehealth application with python-socketio: `client.py <url> <token> <room> <transports> <count> [parser]`.
 
 Joins, says `ready`, sends `count` messages, and prints each event as a line of JSON until its stdin closes.
 """
@@ -14,8 +14,8 @@ def say(event, data):
     print(json.dumps([event, data]), flush=True)
 
 
-async def main(url, token, room, transports, count):
-    client = socketio.AsyncClient(reconnection=False)
+async def main(url, token, room, transports, count, parser="default"):
+    client = socketio.AsyncClient(reconnection=False, serializer=parser)
     for event in ("connected", "message:new", "message:sent"):
         client.on(event, lambda data, event=event: say(event, data))
     await client.connect(url, auth={"token": token}, transports=transports.split(","))
