@@ -16,11 +16,12 @@ const CUT = "io server disconnect";
 describe("revocation on three nodes", () => {
   const users = new Users();
   let [authority, cluster, bus] = [];
+  let pause = () => undefined;
   before(async () => {
     authority = await Authority.start();
     cluster = await Cluster.start({ config: configFor(authority), nodes: 3, coordinators: 0 });
     bus = await Bus.connect(cluster.nats.servers[0]);
-    bus.serve("talk.hook", () => ({ allow: true }));
+    bus.serve("talk.hook", async (question) => { await pause(question); return { allow: true }; });
   });
   after(async () => { bus?.close(); await cluster?.stop(); authority?.stop(); });
   afterEach((test) => { users.leave(); dumpIfFailed(test, cluster); });
@@ -136,6 +137,23 @@ describe("revocation on three nodes", () => {
     await revoke({ user: "gus" });
     await Promise.all(storms);
     await until(() => sockets.every((socket) => !socket.connected));
+  });
+
+  it("counts for who is still waiting for the hook's word", async () => {
+    const known = await enterTalk(cluster.nodes[0], { userId: "ivy" });
+    let asked;
+    let goOn;
+    const waits = new Promise((resolve) => { goOn = resolve; });
+    const isAsked = new Promise((resolve) => { asked = resolve; });
+    pause = () => { asked(); return waits; };
+    const late = refused(cluster.nodes[0].url, sign({ userId: "ivy" }, SECRET), "/talk/");
+    await isAsked;
+    const end = heard(known, "disconnect");
+    await revoke({ user: "ivy" }, "talk");
+    await end;
+    goOn();
+    assert.equal((await late).data.code, "revoked_token");
+    pause = () => undefined;
   });
 
   it("is known to a node that starts", async () => {
