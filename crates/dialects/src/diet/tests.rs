@@ -303,7 +303,8 @@ fn a_message_is_told_to_the_diet_and_notified_to_its_reader() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let cases: [(&str, fn(&mut Value)); 8] = [
+    type Spoil = fn(&mut Value);
+    let cases: [(&str, Spoil); 8] = [
         ("body", |body| body["from"] = json!("admin")),
         ("body", |body| drop(body.as_object_mut().unwrap().remove("message"))),
         ("message", |body| body["message"] = json!("text")),
