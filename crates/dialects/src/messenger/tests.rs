@@ -17,6 +17,7 @@ use super::Messenger;
 use crate::{Action, Actions, Announcement, Command, Inbound, Out, Outcome, Realtime, Socket};
 
 mod announce;
+mod backend;
 mod calls;
 mod chat;
 mod connecting;

@@ -8,6 +8,7 @@ use super::Telehealth;
 use crate::{Action, Command, Delivery, Inbound, Membership, Out, Outcome, Socket, TokenFailure};
 
 mod announce;
+mod backend;
 mod calls;
 mod notifications;
 mod history;
