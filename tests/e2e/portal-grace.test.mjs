@@ -85,7 +85,7 @@ describe("portal's tokens on three nodes", () => {
     const id = fresh();
     for (let i = 0; i < 6; i += 1) {
       const socket = users.dial(cluster.url, { ...UPGRADE, ...ONCE });
-      const ack = new Promise((resolve) => socket.once("connect", () => socket.emit("join", `patient:${id}`, resolve)));
+      const ack = new Promise((resolve) => socket.once("connect", () => resolve(ask(socket, "join", `patient:${id}`))));
       await until(() => socket.io.engine.transport.name === "websocket" && !socket.io.engine.upgrading);
       await first(socket, "core:auth:error");
       socket.emit("authorization", token(id));
