@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, it } from "node:test";
-import { call, withApi } from "../lib/api.mjs";
+import { call, natsRequest, withApi } from "../lib/api.mjs";
 import { until } from "../lib/clients.mjs";
 import { Cluster } from "../lib/cluster.mjs";
 import { dumpIfFailed } from "../lib/suite.mjs";
@@ -40,5 +40,31 @@ describe("the server API without NATS", () => {
     await again(cut, 99, "late");
     await until(() => got(ann, "e").includes(99), 10_000);
     assert.deepEqual(got(ann, "e").sort((a, b) => a - b), [0, 1, 2, 3, 4, 5, 6, 7, 99]);
+  });
+
+  it("loses no call when a node leaves", async () => {
+    const leaving = await cluster.add();
+    const ann = await users.enter(cluster.nodes[1].url, "eve", WEBSOCKET);
+    const [server] = cluster.nats.servers;
+    const answers = [];
+    let next = 0;
+    let over = false;
+    const caller = async () => {
+      while (!over) {
+        const n = next++;
+        answers.push(await natsRequest(server, "tl.api.visits.emit", { to: { user: "eve" }, event: "n", data: n }));
+      }
+    };
+    const callers = Array.from({ length: 8 }, caller);
+    await until(() => answers.length > 100, 20_000);
+    const gone = leaving.process.stop("SIGTERM");
+    await gone;
+    const then = answers.length;
+    await until(() => answers.length > then + 100, 20_000);
+    over = true;
+    await Promise.all(callers);
+    assert.deepEqual(answers.filter((answer) => !answer.ok), []);
+    await until(() => got(ann, "n").length >= next, 10_000);
+    assert.deepEqual(got(ann, "n").sort((a, b) => a - b), Array.from({ length: next }, (_, i) => i));
   });
 });

@@ -17,6 +17,7 @@ mod reads;
 mod serve;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -71,6 +72,15 @@ impl Api {
     /// Keys that cannot be read.
     pub fn build(config: &ApiConfig) -> Result<Self, Vec<ConfigError>> {
         Ok(Self { keys: Keys::build(config)?, config: config.clone(), calls: AtomicUsize::new(0) })
+    }
+
+    /// Waits until no call is under way, or as long as one may take.
+    pub async fn finish(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
+        while self.calls.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// A place among the calls under way.

@@ -155,10 +155,10 @@ impl Gateway {
         read_key_sets(&shared).await;
         stats::start(shared.clone(), handles.clone());
         members::listen(&shared, &handles)?;
-        api::listen(&shared, &handles)?;
         let relisted = (shared.bus.clone(), handles.clone());
         lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
         let (stop_accepting, stopped) = watch::channel(false);
+        api::listen(&shared, &handles, &stopped)?;
         let mut addresses = Vec::new();
         let mut api_addresses = Vec::new();
         for socket in api_listeners {
@@ -213,6 +213,7 @@ impl RunningGateway {
         for shard in &self.shards {
             shard.control(Control::CutOff);
         }
+        self.shared.api.finish().await;
         self.write_records().await;
         self.lease.give_up().await;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -56,7 +57,12 @@ async fn call(
     if let Err(fault) = &answer {
         tracing::info!(app, code = fault.code, status = fault.status, "[Publish API] call refused");
     }
-    answered(&answer)
+    let mut response = answered(&answer);
+    // The next call of this back end goes to another node.
+    if port.shared.draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 impl Port {

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::{BusError, Request, Requests};
 use cluster::subject::escape_token;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Call, Caller, Fault, body_of, check_key};
 use crate::shard::{Control, ShardHandle, Shared};
@@ -19,26 +19,47 @@ const QUEUE: &str = "api";
 /// The first token after `tl.`; no application may have this name.
 pub const PREFIX: &str = "tl.api";
 
-/// Answers calls until the runtime ends.
-pub fn listen(shared: &Arc<Shared>, shards: &[ShardHandle]) -> Result<(), BusError> {
+/// How long the end of a subscription may take.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// Answers calls until the node is `stopped`.
+pub fn listen(
+    shared: &Arc<Shared>,
+    shards: &[ShardHandle],
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), BusError> {
     if !shared.api.config.nats {
         return Ok(());
     }
     for app in shared.apps.iter() {
         let subject = format!("{PREFIX}.{}.*", escape_token(app.name()));
         let requests = shared.bus.serve(&subject, QUEUE)?;
-        tokio::spawn(answer_all(shared.clone(), shards.to_vec(), app.ix, requests));
+        tokio::spawn(answer_all(shared.clone(), shards.to_vec(), app.ix, requests, stopped.clone()));
     }
     Ok(())
 }
 
-async fn answer_all(shared: Arc<Shared>, shards: Vec<ShardHandle>, app: u16, mut requests: Requests) {
+/// A node that leaves gets no new requests; those that it was given are answered.
+async fn answer_all(
+    shared: Arc<Shared>,
+    shards: Vec<ShardHandle>,
+    app: u16,
+    mut requests: Requests,
+    mut stopped: watch::Receiver<bool>,
+) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    loop {
-        let request = requests.next().await;
+    let begin = |request| {
         let shard = shards[NEXT.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
         tokio::spawn(answer(shared.clone(), shard, app, request));
+    };
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopped.changed() => break,
+            request = requests.next() => begin(request),
+        }
     }
+    requests.stop(Instant::now() + STOP_WAIT).await.into_iter().for_each(begin);
 }
 
 async fn answer(shared: Arc<Shared>, shard: ShardHandle, app: u16, request: Request) {
