@@ -17,7 +17,8 @@ mod packet;
 
 pub use args::{Args, ArgsBuilder, ArgsError};
 pub use connections::{
-    Accepted, AckError, AckId, Connections, Departed, Encoded, Event, FrozenConnections, Millis, Parser, Violation,
+    Accepted, AckError, AckId, Connections, Departed, Encoded, Event, FrozenConnections, Millis, Parser,
+    Violation,
 };
 pub use decode::{DecodeError, Decoder, Incoming, Limits};
 pub use encode::{encode_ack_into, encode_event_into};

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 use socketio::{
-    Args, ArgsBuilder, Connections, DecodeError, Encoded, Event, Incoming, Json, JsonError, Limits, Namespace,
-    Packet, Parser, Violation, msgpack,
+    Args, ArgsBuilder, Connections, DecodeError, Encoded, Event, Incoming, Json, JsonError, Limits,
+    Namespace, Packet, Parser, Violation, msgpack,
 };
 
 /// What npm `socket.io-msgpack-parser` 3.0.2 sends.
 mod published {
     pub const CONNECT: &str = "83a47479706500a46461746181a5746f6b656ea174a36e7370a12f";
-    pub const BARE: &str = "84a47479706500a464617461d40000a76f7074696f6e7381a8636f6d7072657373c3a36e7370a72f6576656e7473";
+    pub const BARE: &str =
+        "84a47479706500a464617461d40000a76f7074696f6e7381a8636f6d7072657373c3a36e7370a72f6576656e7473";
     pub const DISCONNECT: &str = "83a47479706501a36e7370a12fa464617461d40000";
     pub const EVENT: &str = "85a47479706502a46461746198a46e65777301ffcb3ff8000000000000a3c3a90ac0d4000082a161d40000a162c3a76f7074696f6e7381a8636f6d7072657373c3a2696407a36e7370a12f";
     pub const BINARY: &str = "83a47479706502a46461746193a3706466c402010281a2696e91c7010003a36e7370a12f";
@@ -47,7 +48,10 @@ fn the_published_clients_packets_are_understood() {
     assert_eq!(decode(&bytes(published::BARE)), Ok(Packet::Connect { nsp: events, data: None }));
     assert_eq!(decode(&bytes(published::DISCONNECT)), Ok(Packet::Disconnect { nsp: Namespace::MAIN }));
     let args = Args::new(r#"["news",1,-1,1.5,"é\n",null,null,{"b":true}]"#, vec![]).unwrap();
-    assert_eq!(decode(&bytes(published::EVENT)), Ok(Packet::Event { nsp: Namespace::MAIN, ack: Some(7), args }));
+    assert_eq!(
+        decode(&bytes(published::EVENT)),
+        Ok(Packet::Event { nsp: Namespace::MAIN, ack: Some(7), args })
+    );
     let nsp = Namespace::new("/a").unwrap();
     let args = Args::new("[]", vec![]).unwrap();
     assert_eq!(decode(&bytes(published::ACK)), Ok(Packet::Ack { nsp, id: 0, args }));
@@ -66,7 +70,8 @@ fn what_json_does_not_know_is_what_stringify_makes_of_it() {
     let numbers = r#"["n",255,256,65536,4294967296,-33,-129,-32769,-2147483649,9007199254740991]"#;
     assert_eq!(args_of(published::NUMBERS).json().as_str(), numbers);
     // Not a number, and a key as Python may have it.
-    let event = |data: &[u8]| decode(&[b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1e".as_slice(), data].concat());
+    let event =
+        |data: &[u8]| decode(&[b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1e".as_slice(), data].concat());
     let Ok(Packet::Event { args, .. }) = event(b"\xcb\x7f\xf8\0\0\0\0\0\0") else { panic!() };
     assert_eq!(args.json().as_str(), r#"["e",null]"#);
     let Ok(Packet::Event { args, .. }) = event(b"\x81\x07\xa1x") else { panic!() };
@@ -156,7 +161,8 @@ fn a_session_speaks_it_from_connect_to_disconnect_and_after_a_move() {
     let mut session = Connections::thaw(rmp_serde::from_slice(&moved).unwrap(), 2);
     assert!(matches!(hear(&mut session, published::EVENT), Ok(Event::Received { .. })));
     assert!(matches!(hear(&mut session, published::BARE), Ok(Event::ConnectRequested { .. })));
-    let no = session.refuse(&Namespace::new("/events").unwrap(), "no", Some(&Json::new("{\"a\":1}").unwrap()));
+    let no =
+        session.refuse(&Namespace::new("/events").unwrap(), "no", Some(&Json::new("{\"a\":1}").unwrap()));
     let said = b"\x83\xa4type\x04\xa3nsp\xa7/events\xa4data\x82\xa7message\xa2no\xa4data\x81\xa1a\x01";
     assert_eq!(no, Some(Encoded::Binary(Bytes::from_static(said))));
     let departed = session.disconnect(&Namespace::MAIN).unwrap();

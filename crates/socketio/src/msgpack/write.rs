@@ -183,7 +183,8 @@ impl<A: AsRef<[u8]>> Writer<'_, A> {
 
     fn number(&mut self) -> Option<()> {
         let rest = &self.text[self.at..];
-        let length = rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+        let length =
+            rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
         let length = length.count();
         let digits = std::str::from_utf8(&rest[..length]).ok()?;
         self.at += length;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 
 const KEY_FILE: &str = "jwt-key";
+const API_KEY_FILE: &str = "api-key";
 
 pub struct DataDir {
     path: PathBuf,
@@ -33,14 +34,24 @@ impl DataDir {
 
     /// The key, made at the first call ever: tokens outlive a restart.
     pub fn key(&self) -> Result<String, Failure> {
-        let file = self.key_file();
-        let read = match std::fs::read_to_string(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => new_key(&file),
-            other => other,
-        };
-        let key = read.map_err(|source| Failure::DataDir { path: file, source })?;
-        Ok(key.trim().to_owned())
+        read_or_make(self.key_file())
     }
+
+    /// Where the server API's key is, made at the first call ever.
+    pub fn api_key_file(&self) -> Result<PathBuf, Failure> {
+        let file = self.path.join(API_KEY_FILE);
+        read_or_make(file.clone())?;
+        Ok(file)
+    }
+}
+
+fn read_or_make(file: PathBuf) -> Result<String, Failure> {
+    let read = match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => new_key(&file),
+        other => other,
+    };
+    let key = read.map_err(|source| Failure::DataDir { path: file, source })?;
+    Ok(key.trim().to_owned())
 }
 
 /// 256 random bits, readable by this user only.

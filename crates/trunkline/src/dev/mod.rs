@@ -4,11 +4,13 @@
 mod data_dir;
 mod welcome;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use bus::child::{ChildOptions, NatsChild};
 use coordinator::StartError;
+use gateway::config::{ApiKeyConfig, Scope};
 
 use crate::arguments::DevArguments;
 use crate::config::{Config, Inputs, load};
@@ -20,8 +22,7 @@ use data_dir::DataDir;
 use welcome::welcome;
 
 /// What is served without a configuration file.
-const DEFAULT_CONFIG: &str =
-    "log = \"warn,trunkline=info,gateway=info\"\n[[app]]\nname = \"visits\"\ndialect = \"telehealth\"\n";
+const DEFAULT_CONFIG: &str = include_str!("../../../../deploy/five-applications.toml");
 
 /// Two show that no node is special.
 const NODES: u16 = 2;
@@ -52,8 +53,24 @@ fn configuration(arguments: &DevArguments, data_dir: &DataDir) -> Result<Config,
     if !inputs.environment.iter().any(|(name, value)| name == "JWT_SECRET" && !value.is_empty()) {
         inputs.environment.push(("JWT_SECRET".to_owned(), data_dir.key()?));
     }
-    let loaded = load(&inputs);
-    if loaded.mistakes.is_empty() { Ok(loaded.config) } else { Err(Failure::Configuration(loaded.mistakes)) }
+    let mut loaded = load(&inputs);
+    if !loaded.mistakes.is_empty() {
+        return Err(Failure::Configuration(loaded.mistakes));
+    }
+    if loaded.config.api.keys.is_empty() {
+        loaded.config.api.keys.push(api_key(data_dir)?);
+    }
+    Ok(loaded.config)
+}
+
+/// A back end's key for everything, for a configuration that has none.
+fn api_key(data_dir: &DataDir) -> Result<ApiKeyConfig, Failure> {
+    Ok(ApiKeyConfig {
+        name: "dev".to_owned(),
+        secret_file: Some(data_dir.api_key_file()?),
+        scopes: vec![Scope::Emit, Scope::Post, Scope::Notify, Scope::Admin, Scope::Read],
+        ..ApiKeyConfig::default()
+    })
 }
 
 async fn serve(mut config: Config, data_dir: &DataDir) -> Result<(), Failure> {
@@ -75,7 +92,7 @@ async fn serve(mut config: Config, data_dir: &DataDir) -> Result<(), Failure> {
         }
     };
     if let Some(cluster) = &cluster {
-        println!("{}", welcome(&config, &cluster.nodes, &nats.url(), &data_dir.key_file())?);
+        println!("{}", welcome(&config, &cluster.nodes, &nats.url(), data_dir)?);
         signals.next().await;
     }
     signals.or_exit(stop(cluster, nats)).await;
@@ -102,22 +119,35 @@ impl Cluster {
 
 async fn start_nodes(config: &Config) -> Result<Vec<Node>, Failure> {
     let mut nodes = Vec::new();
+    let step = step(config);
     for index in 0..NODES {
-        nodes.push(Node::start(&of_node(config, index)).await?);
+        nodes.push(Node::start(&of_node(config, index, step)).await?);
     }
     Ok(nodes)
 }
 
-/// The configuration of one node: every port moved by its index, so that the second is found right after the first.
-fn of_node(config: &Config, index: u16) -> Config {
+/// How far the second node's ports are from the first's: as near as no port is wanted twice.
+fn step(config: &Config) -> u16 {
+    let mut of_nodes = config.clone();
+    let ports: BTreeSet<u16> =
+        addresses(&mut of_nodes).map(|addr| addr.port()).filter(|port| *port != 0).collect();
+    let coordinator = config.coordinator.admin.map(|addr| addr.port());
+    let is_taken = |port| ports.contains(&port) || coordinator == Some(port);
+    let is_free = |step: &u16| !ports.iter().any(|port| is_taken(port.saturating_add(*step)));
+    (1..1000).find(is_free).unwrap_or(1)
+}
+
+fn addresses(config: &mut Config) -> impl Iterator<Item = &mut SocketAddr> {
+    let http = config.http.listen.iter_mut().chain(&mut config.http.admin);
+    http.chain(&mut config.api.listen).chain(config.app.iter_mut().flat_map(|app| &mut app.listen))
+}
+
+/// The configuration of one node: every port moved by so many steps, so that the second is found near the first.
+fn of_node(config: &Config, index: u16, step: u16) -> Config {
     let mut config = config.clone();
-    let moved = |addr: &mut SocketAddr| {
-        if addr.port() != 0 {
-            addr.set_port(addr.port().saturating_add(index));
-        }
-    };
-    config.http.listen.iter_mut().chain(&mut config.http.admin).chain(&mut config.api.listen).for_each(moved);
-    config.app.iter_mut().flat_map(|app| &mut app.listen).for_each(moved);
+    for addr in addresses(&mut config).filter(|addr| addr.port() != 0) {
+        addr.set_port(addr.port().saturating_add(index * step));
+    }
     let name = config.node.name.as_deref().unwrap_or("dev");
     config.node.name = Some(format!("{name}-{}", index + 1));
     // Two nodes share the machine; without this each would take every core.
@@ -137,4 +167,40 @@ async fn stop(cluster: Option<Cluster>, nats: NatsChild) {
         }
     }
     nats.stop().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+
+    fn loaded(file: &str) -> Config {
+        let inputs = Inputs {
+            file: Some(("test".to_owned(), file.to_owned())),
+            environment: vec![("JWT_SECRET".to_owned(), "a key that is long enough for a test".to_owned())],
+            flags: Vec::new(),
+            role: Role::Gateway,
+        };
+        let loaded = load(&inputs);
+        assert!(loaded.mistakes.is_empty(), "{:?}", loaded.mistakes);
+        loaded.config
+    }
+
+    #[test]
+    fn the_built_in_configuration_serves_all_five_on_two_nodes() {
+        let config = loaded(DEFAULT_CONFIG);
+        let names: Vec<_> = config.app.iter().map(|app| app.name.as_str()).collect();
+        assert_eq!(names, ["portal", "messenger", "clinic", "diet", "telehealth"]);
+        let ports = |index| {
+            let mut config = of_node(&config, index, step(&config));
+            addresses(&mut config).map(|addr| addr.port()).collect::<BTreeSet<_>>()
+        };
+        assert!(ports(0).is_superset(&BTreeSet::from([3000, 3001, 4000, 8080])));
+        assert!(ports(0).is_disjoint(&ports(1)));
+    }
+
+    #[test]
+    fn the_second_node_is_next_to_the_first_where_there_is_room() {
+        assert_eq!(step(&loaded("[[app]]\nname = \"a\"\ndialect = \"telehealth\"\n")), 1);
+    }
 }

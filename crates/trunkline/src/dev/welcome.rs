@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 
-use gateway::config::{AppConfig, Dialect};
+use gateway::config::{AppConfig, Auth, Dialect};
 
+use super::data_dir::DataDir;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::node::Node;
@@ -18,37 +18,56 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 ///
 /// # Errors
 /// A token that cannot be signed.
-pub fn welcome(config: &Config, nodes: &[Node], nats: &str, key_file: &Path) -> Result<String, Failure> {
+pub fn welcome(config: &Config, nodes: &[Node], nats: &str, data_dir: &DataDir) -> Result<String, Failure> {
     let mut text = String::from(
         "\nTrunkline is running: two gateway nodes, a coordinator and a nats-server of their own.\n\n",
     );
     addresses(&mut text, config, nodes, nats).expect("a String takes everything");
-    for app in config.app.iter().filter(|app| app.dialect == Dialect::Telehealth) {
+    for app in &config.app {
+        if app.auth == Auth::None {
+            text += &format!("\n`{}` asks for no token: whoever connects is believed.\n", app.name);
+            continue;
+        }
         let Some(rules) = app.token.as_ref().filter(|rules| matches!(rules.hmac_secret(), Ok(Some(_))))
         else {
             continue;
         };
-        let subject = Subject {
-            user: "7".to_owned(),
-            role: Some("patient".to_owned()),
-            name: Some("Ann".to_owned()),
-            ..Subject::default()
-        };
+        let subject = newcomer(app.dialect);
+        let role = subject.role.as_deref().map(|role| format!(", {role}")).unwrap_or_default();
         let token = mint(rules, &subject, Some(TOKEN_TTL_S), None)?;
+        text += &format!("\nA token of `{}` for user 7{role}, good for a day:\n\n  {token}\n", app.name);
         let addrs: Vec<SocketAddr> =
             nodes.iter().filter_map(|node| first_listener(node, &app.name)).collect();
-        if let (Some(first), Some(last)) = (addrs.first(), addrs.last()) {
-            text += &format!("\nA token of `{}` for user 7, good for a day:\n\n  {token}\n", app.name);
+        if let (Dialect::Telehealth, Some(first), Some(last)) = (app.dialect, addrs.first(), addrs.last()) {
             text += "\nLog in over polling, each request to another node; the answer holds the event `connected`:\n\n  ";
             text += &line_to_try(app, *first, *last, &token);
         }
     }
+    if let Some(key) = config.api.keys.iter().find_map(|key| key.secret_file.as_ref()) {
+        text += &format!("\nThe key of the server API is in {}.\n", key.display());
+    }
     text += &format!(
         "\nTokens of other users: trunkline token mint --secret-file {} --user 8\n",
-        key_file.display()
+        data_dir.key_file().display()
     );
     text += "Ctrl-C stops everything.\n";
     Ok(text)
+}
+
+/// Whom a token is printed for: one who may do the most that the application's clients do.
+fn newcomer(dialect: Dialect) -> Subject {
+    let role = match dialect {
+        Dialect::Telehealth | Dialect::Portal => Some("patient"),
+        Dialect::Clinic => Some("Administrador"),
+        Dialect::Diet => Some("dietitian"),
+        Dialect::Messenger | Dialect::Conformance => None,
+    };
+    Subject {
+        user: "7".to_owned(),
+        role: role.map(str::to_owned),
+        name: Some("Ann".to_owned()),
+        ..Subject::default()
+    }
 }
 
 fn addresses(text: &mut String, config: &Config, nodes: &[Node], nats: &str) -> fmt::Result {
