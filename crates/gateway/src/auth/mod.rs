@@ -4,6 +4,7 @@
 //! neither `none` nor a public key as an HMAC secret. Rights to rooms, expiry timers and error words are others' business.
 
 mod config;
+mod error;
 mod jwks;
 mod source;
 mod verifier;
@@ -16,8 +17,9 @@ mod test_keys;
 mod tests;
 
 pub use config::{ClaimNames, PublicKeyConfig, TokenConfig};
+pub use error::TokenError;
 pub use jsonwebtoken::Algorithm;
 pub use jwks::Jwks;
 pub use source::{Source, SourceError, find_token};
+pub use verifier::Verifier;
 pub(crate) use verifier::secret_of;
-pub use verifier::{TokenError, Verifier};
