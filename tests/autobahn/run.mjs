@@ -1,6 +1,6 @@
 // Autobahn's WebSocket cases against the plain front. Needs `wstest` of the PyPI package autobahntestsuite (Python 2.7):
 //   node tests/autobahn/run.mjs [case, …]        WSTEST=/path/to/wstest
-// Prints how the cases ended and fails unless each is OK, non-strict, informational or about compression, which is not offered.
+// Prints how the cases ended and fails unless each is OK, non-strict, informational or about a window size that is not offered.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
