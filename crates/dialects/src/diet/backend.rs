@@ -3,9 +3,10 @@
 
 use domain::notification::Templates;
 use domain::{Rejection, UserId};
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Diet, of_diet, rights};
 use crate::number::id_json;
@@ -78,7 +79,7 @@ struct Created<'a> {
     #[serde(rename = "clientId")]
     client_id: Value,
     from: From,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     client: Option<Client>,
     #[serde(rename = "dietitianId", default)]
     dietitian: Value,
@@ -88,7 +89,7 @@ struct Created<'a> {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 enum From {
     Client,
     Dietitian,
@@ -106,6 +107,16 @@ const CREATED: Rejection = Rejection::InvalidPayload {
     field: "body",
     problem: "must be { message, dietId, clientId, from: client|dietitian, client: { userId, name }, dietitianId }",
 };
+
+/// As a text only: serde reads `{ "client": null }` as a variant, too.
+impl TryFrom<String> for From {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let known = [Self::Client, Self::Dietitian].into_iter().find(|it| it.name() == name);
+        known.ok_or("must be client or dietitian")
+    }
+}
 
 impl From {
     fn name(self) -> &'static str {
@@ -153,15 +164,22 @@ fn diet_client(call: &BackendCall<'_>) -> Result<Vec<BackendAction>, Rejection> 
     Ok(vec![BackendAction::Fact(Fact { key: rights::fact_key(&diet), value: id_json(client.as_str()) })])
 }
 
+/// An object or nothing: serde reads a struct from an array, too.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let members = Option::<Map<String, Value>>::deserialize(from)?;
+    members.map(|it| serde_json::from_value(Value::Object(it))).transpose().map_err(D::Error::custom)
+}
+
 fn message_id(message: &RawValue) -> Result<UserId, Rejection> {
     #[derive(Deserialize)]
     struct Message {
         id: Value,
     }
-    let message: Message = serde_json::from_str(message.get()).map_err(|_| Rejection::InvalidPayload {
-        field: "message",
-        problem: "must be an object with an id",
-    })?;
+    let wrong = Rejection::InvalidPayload { field: "message", problem: "must be an object with an id" };
+    if !message.get().starts_with('{') {
+        return Err(wrong);
+    }
+    let message: Message = serde_json::from_str(message.get()).map_err(|_| wrong)?;
     id(&message.id, "message.id")
 }
 

@@ -304,8 +304,12 @@ fn a_message_is_told_to_the_diet_and_notified_to_its_reader() {
 #[test]
 fn what_is_missing_is_named() {
     type Spoil = fn(&mut Value);
-    let cases: [(&str, Spoil); 8] = [
+    let cases: [(&str, Spoil); 12] = [
         ("body", |body| body["from"] = json!("admin")),
+        ("body", |body| body["from"] = json!({ "client": null })),
+        ("body", |body| body["client"] = json!([12, "Ayşe"])),
+        ("body", |body| body["client"]["name"] = json!(5)),
+        ("message", |body| body["message"] = json!([77])),
         ("body", |body| drop(body.as_object_mut().unwrap().remove("message"))),
         ("message", |body| body["message"] = json!("text")),
         ("message.id", |body| body["message"]["id"] = json!(null)),
