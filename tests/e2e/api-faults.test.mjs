@@ -7,6 +7,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import { call, natsRequest, withApi } from "../lib/api.mjs";
 import { until } from "../lib/clients.mjs";
 import { Cluster } from "../lib/cluster.mjs";
+import { elapse } from "../lib/engine.mjs";
 import { dumpIfFailed } from "../lib/suite.mjs";
 import { got, Users, WEBSOCKET } from "../lib/visits.mjs";
 
@@ -40,6 +41,29 @@ describe("the server API without NATS", () => {
     await again(cut, 99, "late");
     await until(() => got(ann, "e").includes(99), 10_000);
     assert.deepEqual(got(ann, "e").sort((a, b) => a - b), [0, 1, 2, 3, 4, 5, 6, 7, 99]);
+  });
+
+  it("tells once what another node takes up, stored or not", async () => {
+    const [cut, whole] = cluster.nodes;
+    const ann = await users.enter(whole.url, "tom", WEBSOCKET);
+    const emit = (node, data, idempotencyKey) => call(node, "visits", "emit", { to: { user: "tom" }, event: "e", data }, { idempotencyKey });
+    const keys = Array.from({ length: 40 }, () => randomUUID());
+    // Slow and one after the other: when the connection breaks, some are stored and their answers are still on the way.
+    await cut.bus.apply("delay 150");
+    const early = [];
+    for (const [i, key] of keys.entries()) {
+      early.push(emit(cut, i, key));
+      await elapse(40);
+    }
+    await cut.bus.apply("refuse");
+    await cut.bus.apply("cut");
+    const statuses = (await Promise.all(early)).map(({ status }) => status);
+    assert.ok(statuses.includes(200) && statuses.includes(503), statuses.join());
+    // The first node stays without NATS: the other one takes its calls up once they have run out.
+    await Promise.all(keys.map((key, i) => until(async () => (await emit(whole, i, key)).status === 200, 60_000)));
+    for (const command of ["delay 0", "accept"]) await cut.bus.apply(command);
+    await until(() => got(ann, "e").length >= keys.length, 10_000);
+    assert.deepEqual(got(ann, "e").sort((a, b) => a - b), keys.map((_, i) => i));
   });
 
   it("loses no call when a node leaves", async () => {
