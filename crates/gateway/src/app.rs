@@ -288,7 +288,8 @@ fn diet_access(config: &AppConfig) -> DietAccess {
     }
 }
 
-fn issuer(config: &AppConfig) -> Result<Option<Issuer>, Vec<ConfigError>> {
+/// Who issues socket tokens, or the mistakes with paths relative to the application.
+pub fn issuer(config: &AppConfig) -> Result<Option<Issuer>, Vec<ConfigError>> {
     let (Some(issue), Some(token)) = (&config.issue, &config.token) else { return Ok(None) };
     Issuer::build(issue, token).map(Some).map_err(|errors| {
         let inside = |e: ConfigError| {

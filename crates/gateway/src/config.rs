@@ -198,7 +198,15 @@ impl AppConfig {
         if let (Dialect::Portal, Some(token)) = (app.dialect, &mut app.token) {
             token.sources = token.sources_or(&crate::portal_config::token_sources());
         }
+        if let Some(issue) = &mut app.issue {
+            issue.session.sources = issue.session.sources_or(&crate::issue::session_sources());
+        }
         app
+    }
+
+    /// Mistakes in the section that issues tokens, keys included, with paths relative to the application.
+    pub fn check_issue(&self) -> Vec<ConfigError> {
+        crate::app::issuer(self).err().unwrap_or_default()
     }
 
     /// The path without its trailing slash: `/socket.io`.
@@ -407,7 +415,7 @@ impl GatewayConfig {
             self.check_app(app, &format!("app[{index}]"), &mut errors);
         }
         self.check_names(&mut errors);
-        self.check_routes(&mut errors);
+        errors.extend(crate::http::routes::check(self));
         self.check_conformance(&mut errors);
         errors.extend(self.api.check(&self.app));
         errors
@@ -428,9 +436,6 @@ impl GatewayConfig {
         }
         if app.plain_base().is_some_and(|path| !path.starts_with('/') || path == app.base_path()) {
             refuse("plain_path", "must start with `/`, be longer than that, and differ from `path`");
-        }
-        if [Some(&app.path), app.plain_path.as_ref()].into_iter().flatten().any(|path| path.contains(['{', '}', '?', '#'])) {
-            refuse("path", "must not contain `{`, `}`, `?` or `#`");
         }
         if !app.namespace.starts_with('/') {
             refuse("namespace", "must start with `/`");
@@ -533,31 +538,6 @@ impl GatewayConfig {
                 errors.push(ConfigError::new(format!("app[{index}].name"), message));
             }
         }
-    }
-
-    /// Two applications that no request can tell apart.
-    fn check_routes(&self, errors: &mut Vec<ConfigError>) {
-        for (index, app) in self.app.iter().enumerate() {
-            if let Some(other) = self.app[..index].iter().position(|earlier| self.same_route(earlier, app)) {
-                let message = format!(
-                    "no request can tell this application from app[{other}]: they share listener, host and path"
-                );
-                errors.push(ConfigError::new(format!("app[{index}].path"), message));
-            }
-        }
-    }
-
-    fn same_route(&self, a: &AppConfig, b: &AppConfig) -> bool {
-        let (listen_a, listen_b) = (self.listen_of(a), self.listen_of(b));
-        let share_listener = listen_a.iter().any(|addr| addr.port() != 0 && listen_b.contains(addr))
-            || (a.listen.is_empty() && b.listen.is_empty());
-        let share_host =
-            a.hosts.is_empty() && b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host));
-        let same_path = a.base_path() == b.base_path();
-        let is_plain_of = |plain: &AppConfig, other: &AppConfig| {
-            plain.plain_base().is_some_and(|path| path == other.base_path() || Some(path) == other.plain_base())
-        };
-        share_listener && share_host && (same_path || is_plain_of(a, b) || is_plain_of(b, a))
     }
 
     /// Where an application listens: its own addresses or the general ones.

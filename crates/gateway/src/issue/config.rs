@@ -82,7 +82,7 @@ impl IssueConfig {
     /// What the session is verified by: with the application's keys where it names none of its own.
     pub fn session_rules(&self, token: &TokenConfig) -> TokenConfig {
         let mut rules = self.session.clone();
-        rules.sources = rules.sources_or(&[Source::Bearer, Source::Cookie("session".to_owned())]);
+        rules.sources = rules.sources_or(&session_sources());
         let own_key = rules.secret.is_some()
             || rules.secret_file.is_some()
             || rules.secret_env.is_some()
@@ -125,6 +125,11 @@ impl IssueConfig {
         }
         errors
     }
+}
+
+/// Where callers put their session, if the configuration does not say.
+pub fn session_sources() -> [Source; 2] {
+    [Source::Bearer, Source::Cookie("session".to_owned())]
 }
 
 fn is_token(name: &str) -> bool {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::auth::{Source, TokenConfig, TokenError, Verifier, find_token};
 use crate::config::ConfigError;
 use crate::rate::Rates;
-pub use config::{CookieConfig, IssueConfig, SameSite};
+pub use config::{CookieConfig, IssueConfig, SameSite, session_sources};
 
 /// Says of a token that it is for sockets: the keys of sessions and socket tokens may be the same.
 const USE: &str = "token_use";

@@ -89,18 +89,28 @@ impl Config {
         self.nats.check(&mut errors);
         for (index, key) in self.api.keys.iter().enumerate() {
             let mistake = key.secret().err();
-            errors.extend(mistake.map(|e| ConfigError::new(format!("api.keys[{index}].{}", e.path), e.message)));
+            errors.extend(
+                mistake.map(|e| ConfigError::new(format!("api.keys[{index}].{}", e.path), e.message)),
+            );
         }
         for (index, app) in self.app.iter().enumerate() {
             let mistakes = app.token.as_ref().and_then(|token| Verifier::build(token).err());
             let inside = |error: ConfigError| {
                 ConfigError::new(format!("app[{index}].token.{}", error.path), error.message)
             };
+            let token_is_right = mistakes.is_none();
             errors.extend(mistakes.into_iter().flatten().map(inside));
             let mistakes = app.ice.build().err().into_iter().flatten();
-            let inside =
-                |error: ConfigError| ConfigError::new(format!("app[{index}].ice.{}", error.path), error.message);
+            let inside = |error: ConfigError| {
+                ConfigError::new(format!("app[{index}].ice.{}", error.path), error.message)
+            };
             errors.extend(mistakes.map(inside));
+            let inside = |error: ConfigError| {
+                ConfigError::new(format!("app[{index}].{}", error.path), error.message)
+            };
+            // Tokens are issued with the keys that verify them: their mistakes are said once.
+            let mistakes = if token_is_right { app.check_issue() } else { Vec::new() };
+            errors.extend(mistakes.into_iter().map(inside));
         }
         errors
     }
@@ -153,7 +163,8 @@ pub fn load(inputs: &Inputs) -> Loaded {
         document::Document::parse(inputs.file.as_ref().map_or("", |(_, text)| text), &mut reporter);
     let overrides = overrides::apply(inputs, &mut document, &mut reporter);
     let syntax_is_right = reporter.is_empty();
-    let config = document.deserialize(overrides, &mut reporter);
+    let mut config = document.deserialize(overrides, &mut reporter);
+    config.app.iter_mut().for_each(|app| *app = app.settled());
     // After a syntax error whole sections may be missing, and what is said about them would be noise.
     if syntax_is_right {
         let mut errors = config.check();
@@ -164,6 +175,7 @@ pub fn load(inputs: &Inputs) -> Loaded {
 }
 
 fn concerns_tokens(error: &ConfigError) -> bool {
-    let of_app = error.path.starts_with("app[") && error.path.split('.').nth(1) == Some("token");
+    let of_app =
+        error.path.starts_with("app[") && matches!(error.path.split('.').nth(1), Some("token" | "issue"));
     of_app || error.path.starts_with("api.keys[")
 }

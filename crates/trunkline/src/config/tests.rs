@@ -211,6 +211,24 @@ fn a_configuration_may_come_from_the_environment_alone() {
 }
 
 #[test]
+fn a_portal_has_its_own_defaults_and_its_mistakes_are_said_once() {
+    let portal = "[[app]]\nname = \"portal\"\ndialect = \"portal\"\n[app.issue]\n";
+    let config = valid(&with_environment(portal, &[("JWT_SECRET", "x")]));
+    let sources = |token: &gateway::auth::TokenConfig| {
+        token.sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let app = &config.app[0];
+    let expected = "auth.socket_token bearer header:x-socket-token cookie:socket_token";
+    assert_eq!(sources(app.token.as_ref().unwrap()), expected);
+    assert_eq!(sources(&app.issue.as_ref().unwrap().session), "bearer cookie:session");
+    assert_eq!(mistakes(&file(portal)).len(), 1, "there is no key");
+    let late = with_environment(&format!("{portal}ttl_s = 0\n"), &[("JWT_SECRET", "x")]);
+    assert_eq!(mistakes(&late), ["t.toml:5:1: app[0].issue.ttl_s: must be at least 1"]);
+    // A coordinator issues no tokens and has no keys.
+    assert_eq!(mistakes(&Inputs { role: Role::Coordinator, ..file(portal) }), [""; 0]);
+}
+
+#[test]
 fn the_conformance_dialect_stays_alone_and_out_of_production() {
     let suite = "[[app]]\nname = \"suite\"\ndialect = \"conformance\"\nprofile = \"socketio\"\n";
     valid(&with_environment(suite, &[("JWT_SECRET", "x")]));
@@ -266,7 +284,8 @@ fn an_application_without_tokens_must_be_meant() {
 #[test]
 fn notifications_have_bounds() {
     let text = |setting: &str| format!("{VISITS}[app.notifications]\n{setting}\n");
-    for setting in ["per_user = 0", "per_user = 901", "max_age_s = 0", "bytes = 0", "page = 0", "page = 300"] {
+    for setting in ["per_user = 0", "per_user = 901", "max_age_s = 0", "bytes = 0", "page = 0", "page = 300"]
+    {
         let refused = mistakes(&file(&text(setting)));
         assert!(refused.len() == 1 && refused[0].contains("app[0].notifications."), "{setting}: {refused:?}");
     }
@@ -298,8 +317,13 @@ token = { secret = "s" }
     let found = mistakes(&Inputs { file: Some(("t.toml".to_owned(), text.to_owned())), ..Inputs::default() });
     let keys: Vec<&str> = found.iter().map(|line| line.splitn(3, ": ").nth(1).unwrap_or_default()).collect();
     let expected = [
-        "api.keys[0].scopes", "api.keys[0].secret", "api.keys[0].apps", "api.keys[1].name", "api.keys[1].scopes[1]",
-        "app[0].dev_users[0]", "app[1].name",
+        "api.keys[0].scopes",
+        "api.keys[0].secret",
+        "api.keys[0].apps",
+        "api.keys[1].name",
+        "api.keys[1].scopes[1]",
+        "app[0].dev_users[0]",
+        "app[1].name",
     ];
     for key in expected {
         assert!(keys.contains(&key), "{key} of {found:#?}");
