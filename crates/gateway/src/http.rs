@@ -11,6 +11,7 @@ mod issue;
 mod login;
 mod plain;
 mod proxies;
+pub mod routes;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -4,9 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
 
+use super::routes::name_of;
 use super::{Site, endpoints, plain, serve};
 
 /// The routes of one listener.
@@ -46,16 +49,7 @@ impl Doors {
 }
 
 fn hosts(site: &Site) -> impl Iterator<Item = String> {
-    site.shared.app(site.app).config.hosts.iter().map(|host| host.to_ascii_lowercase())
-}
-
-/// Without the port: `a.example:8080`, `[::1]:80`.
-fn name_of(host: &str) -> String {
-    let without_port = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    without_port.to_ascii_lowercase()
+    site.shared.app(site.app).config.hosts.iter().map(|host| name_of(host))
 }
 
 /// Each path is the first application's that has it.
@@ -82,24 +76,11 @@ fn router(sites: &[Arc<Site>]) -> axum::Router {
             add(path, handler);
         }
     }
-    router
+    router.fallback(nowhere)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::name_of;
-
-    #[test]
-    fn ports_and_case_do_not_count() {
-        let cases = [
-            ("A.example", "a.example"),
-            ("a.example:8080", "a.example"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("", ""),
-        ];
-        for (host, name) in cases {
-            assert_eq!(name_of(host), name);
-        }
-    }
+/// The same for a host and for a path that nobody has: which names are served is nobody's business.
+async fn nowhere() -> Response {
+    let body = json!({ "error": "No application answers to this host and path" });
+    endpoints::json_response(StatusCode::NOT_FOUND, &body)
 }

@@ -1,0 +1,92 @@
+//! What tells applications apart: listener, then host name, then path. Owns how host names compare, and refuses the configurations in
+//! which a request could be for two applications, or a path or host name that no request can have. Start at [`check`].
+
+use crate::config::{AppConfig, ConfigError, GatewayConfig};
+
+/// Every mistake in the applications' hosts and paths.
+pub fn check(config: &GatewayConfig) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    for (index, app) in config.app.iter().enumerate() {
+        let mut refuse =
+            |key: &str, message: String| errors.push(ConfigError::new(format!("app[{index}].{key}"), message));
+        for host in app.hosts.iter().filter(|host| !is_host(host)) {
+            refuse("hosts", format!("`{host}` is no host name: write it without scheme, port, path and `*`"));
+        }
+        for (key, path) in [("path", Some(&app.path)), ("plain_path", app.plain_path.as_ref())] {
+            if let Some(mistake) = path.and_then(|path| mistake_of(path)) {
+                refuse(key, mistake.to_owned());
+            }
+        }
+        for (key, path) in paths(app) {
+            let earlier = config.app[..index].iter().position(|other| meets(config, other, app, path));
+            if let Some(other) = earlier {
+                refuse(key, confusion(&config.app[other], app, other));
+            }
+        }
+    }
+    errors
+}
+
+/// A host name as names are compared: in lower case, without port and the root's dot. `a.example:8080`, `[::1]:80`, `a.example.`.
+pub fn name_of(host: &str) -> String {
+    let without_port = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    without_port.strip_suffix('.').unwrap_or(without_port).to_ascii_lowercase()
+}
+
+/// Whether a request for `path` of `app` may be one of `other` too.
+fn meets(config: &GatewayConfig, other: &AppConfig, app: &AppConfig, path: &str) -> bool {
+    let own = config.listen_of(app);
+    let share_listener = config.listen_of(other).iter().any(|address| own.contains(address));
+    share_listener && share_host(other, app) && paths(other).any(|(_, taken)| taken == path)
+}
+
+/// An application with host names goes before one that takes any: those two are told apart.
+fn share_host(a: &AppConfig, b: &AppConfig) -> bool {
+    let has = |name: &str| b.hosts.iter().any(|host| name_of(host) == name);
+    (a.hosts.is_empty() && b.hosts.is_empty()) || a.hosts.iter().any(|host| has(&name_of(host)))
+}
+
+/// Keys and values of an application's paths, without their trailing slashes.
+fn paths(app: &AppConfig) -> impl Iterator<Item = (&'static str, &str)> {
+    let plain = app.plain_base().map(|path| ("plain_path", path));
+    [("path", app.base_path())].into_iter().chain(plain)
+}
+
+/// `first`: the number of the application that has the route already.
+fn confusion(has: &AppConfig, app: &AppConfig, first: usize) -> String {
+    if has.namespace == app.namespace {
+        return format!("no request can tell this application from app[{first}]: they share listener, host and path");
+    }
+    format!(
+        "only the namespace tells this application from app[{first}], which is not enough: a session is opened before its \
+         namespace is known. Give one of them another path, host or listener"
+    )
+}
+
+/// Why a path cannot be served. Braces, and `:` and `*` that begin a segment, mean something else to the router, which stops on them.
+fn mistake_of(path: &str) -> Option<&'static str> {
+    if path.contains(['{', '}', '?', '#']) {
+        return Some("must not contain `{`, `}`, `?` or `#`");
+    }
+    if path.split('/').any(|segment| segment.starts_with([':', '*'])) {
+        return Some("no part of it may begin with `:` or `*`");
+    }
+    (!path.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then_some("must be as it stands in a URL: ASCII without spaces, anything else as `%..`")
+}
+
+/// A name or an address (IPv6 in brackets), as the header `Host` has it.
+fn is_host(host: &str) -> bool {
+    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = in_brackets {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !host.is_empty() && host != "." && host.bytes().all(name)
+}
+
+#[cfg(test)]
+mod tests;
