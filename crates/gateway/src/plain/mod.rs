@@ -45,37 +45,3 @@ impl Front {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::config::{AppConfig, GatewayConfig};
-
-    fn app(name: &str, path: &str, plain: Option<&str>) -> AppConfig {
-        AppConfig {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            plain_path: plain.map(str::to_owned),
-            ..AppConfig::default()
-        }
-    }
-
-    /// Whether a mistake at this path is found.
-    fn is_refused(apps: Vec<AppConfig>, at: &str) -> bool {
-        let config = GatewayConfig { app: apps, ..GatewayConfig::default() };
-        config.check().iter().any(|mistake| mistake.path == at)
-    }
-
-    #[test]
-    fn a_plain_path_is_one_that_no_other_request_takes() {
-        for wrong in ["events", "/", "", "/a", "/a/"] {
-            assert!(is_refused(vec![app("a", "/a/", Some(wrong))], "app[0].plain_path"), "{wrong}");
-        }
-        assert!(!is_refused(vec![app("a", "/a/", Some("/events/"))], "app[0].plain_path"));
-        for other in
-            [app("b", "/events/", None), app("b", "/b/", Some("/events")), app("b", "/events", Some("/c"))]
-        {
-            assert!(is_refused(vec![app("a", "/a/", Some("/events")), other], "app[1].path"));
-        }
-        assert!(!is_refused(vec![app("a", "/a/", Some("/x")), app("b", "/b/", Some("/y"))], "app[1].path"));
-    }
-}
