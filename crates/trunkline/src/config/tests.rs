@@ -321,7 +321,7 @@ token = { secret = "s" }
         "api.keys[0].secret",
         "api.keys[0].apps",
         "api.keys[1].name",
-        "api.keys[1].scopes[1]",
+        "api.keys[1].scopes",
         "app[0].dev_users[0]",
         "app[1].name",
     ];
