@@ -6,7 +6,7 @@ NATS_LOCAL := $(VENV)/bin/nats-server
 PY_REQUIREMENTS := tests/python/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e bench fuzz tools nats test-tools
+.PHONY: help run test check e2e bench fuzz contracts tools nats test-tools
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,11 +23,15 @@ check: ## Format, lints, crate edges, documentation
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	python3 tests/check/crate_edges.py
 	python3 tests/check/links.py
+	python3 tests/check/contracts.py
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 e2e: test-tools ## Clusters of real processes with published clients
 	cargo build --locked -p trunkline -p testkit
 	cd tests && npm test
+
+contracts: ## Write the contracts for machines anew: docs/asyncapi, tests/types
+	python3 tests/check/contracts.py --write
 
 bench: nats ## Trunkline beside the floor; prints ratios
 	tests/bench/run

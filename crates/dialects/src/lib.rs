@@ -11,6 +11,7 @@ mod calling;
 mod chatting;
 mod clinic;
 mod conformance;
+mod contract;
 mod diet;
 mod feed;
 mod http;
@@ -26,13 +27,14 @@ pub use action::{
     Action, Actions, Announcement, Command, Delivery, Emission, EngineAction, Join, Otherwise, Out, Outcome,
     Participant, Post, Refusal, Then, Token, Watch,
 };
-pub use backend_body::wrong_event;
 pub use backend::{
     Audience, BackendAction, BackendCall, BackendEmission, BackendVerb, Fact, Record, everyone, everyone_with,
 };
+pub use backend_body::wrong_event;
 pub use chatting::{Amend, History, MarkRead, Reader, TypingSignal};
 pub use clinic::{Clinic, ClinicSettings};
 pub use conformance::{Conformance, Profile};
+pub use contract::{Contract, Heard, Said, Shape};
 pub use diet::{Access as DietAccess, Diet};
 pub use feed::{FeedEntry, FeedPage, FeedSpec, Span};
 pub use http::{Endpoint, HttpRoute};
@@ -151,7 +153,33 @@ pub enum Dialect {
     Conformance(Conformance),
 }
 
+/// The contract of the dialect with this name; `None`: there is none.
+pub fn contract(dialect: &str) -> Option<&'static Contract> {
+    CONTRACTS.into_iter().find(|contract| contract.title == dialect)
+}
+
+/// Of every application, in the order of their names.
+pub static CONTRACTS: [&Contract; 5] = [
+    &clinic::contract::CONTRACT,
+    &diet::contract::CONTRACT,
+    &messenger::contract::CONTRACT,
+    &portal::contract::CONTRACT,
+    &telehealth::contract::CONTRACT,
+];
+
 impl Dialect {
+    /// What its clients say and hear, for machines; `None`: the public suites say it themselves.
+    pub fn contract(&self) -> Option<&'static Contract> {
+        match self {
+            Self::Telehealth(_) => Some(&telehealth::contract::CONTRACT),
+            Self::Messenger(_) => Some(&messenger::contract::CONTRACT),
+            Self::Portal(_) => Some(&portal::contract::CONTRACT),
+            Self::Clinic(_) => Some(&clinic::contract::CONTRACT),
+            Self::Diet(_) => Some(&diet::contract::CONTRACT),
+            Self::Conformance(_) => None,
+        }
+    }
+
     pub fn layer(&self) -> Layer {
         match self {
             Self::Conformance(it) => it.layer(),
@@ -326,6 +354,14 @@ impl Dialect {
             Self::Telehealth(it) => Some(it.realtime()),
             Self::Messenger(it) => Some(it.realtime()),
             _ => None,
+        }
+    }
+
+    /// Whether an event counts towards what one user may say in a minute.
+    pub fn is_counted(&self, event: &str) -> bool {
+        match self {
+            Self::Diet(_) => Diet::is_counted(event),
+            _ => true,
         }
     }
 

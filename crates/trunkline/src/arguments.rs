@@ -21,6 +21,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what an application's clients say and hear, for machines.
+    Contract(ContractArguments),
     /// Run one gateway node of a cluster.
     Gateway(ConfigArguments),
     /// Run one coordinator: presence and calls. Start at least two; each needs NATS only.
@@ -146,6 +148,26 @@ pub struct InspectArguments {
     pub secret_file: Option<PathBuf>,
     /// The token; without it, it is read from standard input.
     pub token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ContractArguments {
+    pub format: ContractFormat,
+    /// portal, messenger, clinic, diet or telehealth.
+    #[arg(long, value_parser = dialect)]
+    pub dialect: &'static dialects::Contract,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum ContractFormat {
+    /// An AsyncAPI 3 document, as JSON.
+    Asyncapi,
+    /// Event maps for the typed sockets of socket.io-client.
+    Typescript,
+}
+
+fn dialect(name: &str) -> Result<&'static dialects::Contract, String> {
+    dialects::contract(name).ok_or_else(|| "there is no such dialect with a contract".to_owned())
 }
 
 impl ConfigArguments {

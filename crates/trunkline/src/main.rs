@@ -11,6 +11,7 @@ mod failure;
 mod gateway_command;
 mod node;
 mod replica;
+mod schema;
 mod signals;
 mod token;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Coordinator(config) => coordinator_command::run(&config),
         Command::Dev(dev) => dev::run(&dev),
         Command::Emit(emit) => emit_command::run(&emit),
+        Command::Contract(contract) => Ok(schema::run(&contract)),
         Command::CheckConfig(config) => check_config::run(&config),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
         Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),

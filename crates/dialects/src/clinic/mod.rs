@@ -5,6 +5,7 @@
 //! audit feed, and clients that come back what the catalogue has seen meanwhile.
 
 mod backend;
+pub(crate) mod contract;
 mod feeds;
 mod rooms;
 mod settings;

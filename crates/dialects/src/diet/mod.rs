@@ -4,6 +4,7 @@
 //! where they are canonical decimal integers: clients compare them with `===`. Start at [`Diet::event`].
 
 mod backend;
+pub(crate) mod contract;
 mod rights;
 
 use domain::notification::Texts;
@@ -88,6 +89,11 @@ impl Diet {
             Err(Rejection::NotGranted { right }) => vec![ask_hook(inbound, right)],
             Err(rejection) => refuse(inbound.name, inbound.wants_ack, &rejection),
         }
+    }
+
+    /// Coming, going and asking for a sign of life are never held against anybody.
+    pub(crate) fn is_counted(event: &str) -> bool {
+        !matches!(event, "join" | "join_diet" | "leave_diet" | "ping")
     }
 
     /// One's own room. Without tokens the first one says who this connection is.

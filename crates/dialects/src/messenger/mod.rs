@@ -9,6 +9,7 @@ mod calls;
 mod chat;
 mod chat_message;
 mod chat_read;
+pub(crate) mod contract;
 mod media;
 mod online;
 mod payload;
@@ -17,9 +18,9 @@ mod wire;
 
 use std::sync::Arc;
 
-use domain::presence::Presence;
 use domain::call::{Act, Call, CallId, Event, Leg};
 use domain::chat::ChatSettings;
+use domain::presence::Presence;
 use domain::{ChatLimits, Identity, Rejection, Rights, RightsError, Rule, UserId};
 use serde_json::{Value, json};
 

@@ -7,6 +7,7 @@
 mod access;
 mod authorization;
 mod backend;
+pub(crate) mod contract;
 mod message;
 mod rooms;
 

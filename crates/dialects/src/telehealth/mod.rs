@@ -6,6 +6,7 @@
 mod announce;
 mod backend;
 mod calls;
+pub(crate) mod contract;
 mod history;
 mod message;
 mod notifications;
@@ -45,7 +46,13 @@ impl Telehealth {
         realtime: Realtime,
     ) -> Result<Self, Vec<RightsError>> {
         let rules = if rules.is_empty() { Self::default_rules() } else { rules };
-        Ok(Self { namespace: namespace.into(), rights: Rights::new(rules)?, limits, chat: ChatSettings::default(), realtime })
+        Ok(Self {
+            namespace: namespace.into(),
+            rights: Rights::new(rules)?,
+            limits,
+            chat: ChatSettings::default(),
+            realtime,
+        })
     }
 
     /// With settings of the chat other than the defaults.

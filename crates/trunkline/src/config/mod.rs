@@ -105,9 +105,8 @@ impl Config {
                 ConfigError::new(format!("app[{index}].ice.{}", error.path), error.message)
             };
             errors.extend(mistakes.map(inside));
-            let inside = |error: ConfigError| {
-                ConfigError::new(format!("app[{index}].{}", error.path), error.message)
-            };
+            let inside =
+                |error: ConfigError| ConfigError::new(format!("app[{index}].{}", error.path), error.message);
             // Tokens are issued with the keys that verify them: their mistakes are said once.
             let mistakes = if token_is_right { app.check_issue() } else { Vec::new() };
             errors.extend(mistakes.into_iter().map(inside));
