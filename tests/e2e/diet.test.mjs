@@ -302,6 +302,21 @@ describe("diet on three nodes", () => {
       assert.equal((await say(client, "error", "join_diet", 500)).code, "room_denied");
     });
 
+    it("counts what a user asks, and never joins, leaving and pings", async () => {
+      const socket = await enter("safe", 0, signed({ userId: 71, diets: [100] }));
+      for (let n = 0; n < 15; n += 1) {
+        assert.equal((await socket.emitWithAck("join", 71)).success, true);
+        assert.equal((await socket.emitWithAck("join_diet", 100)).success, true);
+        assert.equal((await socket.emitWithAck("leave_diet", 100)).success, true);
+        assert.match((await socket.emitWithAck("ping")).timestamp, ISO);
+      }
+      const codes = [];
+      for (let n = 0; n < 20; n += 1) codes.push((await socket.emitWithAck("notification:getUnreadCount")).code);
+      assert.equal(codes[0], undefined);
+      assert.equal(codes.at(-1), "over_limit");
+      assert.equal((await socket.emitWithAck("join_diet", 100)).success, true);
+    });
+
     it("keeps the two applications apart", async () => {
       const safe = await enter("safe", 0, signed({ userId: 7, diets: [100] }));
       const open = await enter("open", 1);

@@ -102,7 +102,7 @@ impl State {
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             let inbound = inbound(&name, &elements[1..], args.attachments(), ack.is_some());
-            match over_rate(shard, app, socket) {
+            match over_rate(shard, app, socket, &name) {
                 None => app.dialect.event(socket, &inbound),
                 Some(rejection) => app.dialect.refuse(&inbound, &rejection),
             }
@@ -427,9 +427,9 @@ fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
 }
 
 /// A user who says more than may be said.
-fn over_rate(shard: &Shard, app: &App, socket: &dialects::Socket<'_>) -> Option<Rejection> {
+fn over_rate(shard: &Shard, app: &App, socket: &dialects::Socket<'_>, event: &str) -> Option<Rejection> {
     let (rates, user) = (app.rates.as_ref()?, &socket.identity?.user);
-    if rates.take(user.as_str(), shard.now()) {
+    if !app.dialect.is_counted(event) || rates.take(user.as_str(), shard.now()) {
         return None;
     }
     let limit = u64::from(rates.per_minute);
