@@ -59,7 +59,7 @@ impl Default for NodeConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Client addresses of every application that names none; port 0 takes a free one.
+    /// Client addresses of every application that names none; port 0 takes a free one, for all that name the same address.
     pub listen: Vec<SocketAddr>,
     /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
     pub trusted_proxies: Vec<Network>,
@@ -94,12 +94,12 @@ pub struct AppConfig {
     pub path: String,
     /// Path of its plain WebSocket, such as `/events`; `None`: it has none.
     pub plain_path: Option<String>,
-    /// Its Socket.IO namespace.
+    /// Its Socket.IO namespace. It does not tell applications apart: sessions are opened before it is known.
     pub namespace: String,
     /// What its clients' packets look like: `json`, the protocol's own, or `msgpack` (npm `socket.io-msgpack-parser`). Clients must
     /// be set to the same; one that is not is closed with its first packet. The plain WebSocket speaks JSON all the same.
     pub parser: Parser,
-    /// `Host` names (without port) it answers to; empty: any.
+    /// `Host` names (without port) it answers to; empty: any that no other one has on its listener and path.
     pub hosts: Vec<String>,
     /// Own addresses; empty: those of `http.listen`.
     pub listen: Vec<SocketAddr>,

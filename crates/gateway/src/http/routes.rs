@@ -5,26 +5,35 @@ use crate::config::{AppConfig, ConfigError, GatewayConfig};
 
 /// Every mistake in the applications' hosts and paths.
 pub fn check(config: &GatewayConfig) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    for (index, app) in config.app.iter().enumerate() {
-        let mut refuse =
-            |key: &str, message: String| errors.push(ConfigError::new(format!("app[{index}].{key}"), message));
-        for host in app.hosts.iter().filter(|host| !is_host(host)) {
-            refuse("hosts", format!("`{host}` is no host name: write it without scheme, port, path and `*`"));
-        }
-        for (key, path) in [("path", Some(&app.path)), ("plain_path", app.plain_path.as_ref())] {
-            if let Some(mistake) = path.and_then(|path| mistake_of(path)) {
-                refuse(key, mistake.to_owned());
-            }
-        }
-        for (key, path) in paths(app) {
-            let earlier = config.app[..index].iter().position(|other| meets(config, other, app, path));
-            if let Some(other) = earlier {
-                refuse(key, confusion(&config.app[other], app, other));
-            }
-        }
-    }
-    errors
+    let mistakes = config.app.iter().enumerate().flat_map(|(index, app)| {
+        let all = wrong_hosts(app).chain(wrong_paths(app)).chain(confusions(config, index));
+        all.map(move |(key, message)| ConfigError::new(format!("app[{index}].{key}"), message))
+    });
+    mistakes.collect()
+}
+
+/// A key of an application, and what is wrong with its value.
+type Mistake = (&'static str, String);
+
+fn wrong_hosts(app: &AppConfig) -> impl Iterator<Item = Mistake> {
+    app.hosts.iter().filter(|host| !is_host(host)).map(|host| {
+        ("hosts", format!("`{host}` is no host name: write it without scheme, port, path and `*`"))
+    })
+}
+
+fn wrong_paths(app: &AppConfig) -> impl Iterator<Item = Mistake> {
+    let plain = app.plain_path.as_ref().map(|path| ("plain_path", path));
+    let all = [("path", &app.path)].into_iter().chain(plain);
+    all.filter_map(|(key, path)| Some((key, mistake_of(path)?.to_owned())))
+}
+
+/// The routes of the application that an earlier one has already.
+fn confusions(config: &GatewayConfig, index: usize) -> impl Iterator<Item = Mistake> {
+    let (earlier, app) = (&config.app[..index], &config.app[index]);
+    paths(app).filter_map(move |(key, path)| {
+        let first = earlier.iter().position(|other| meets(config, other, app, path))?;
+        Some((key, confusion(&earlier[first], app, first)))
+    })
 }
 
 /// A host name as names are compared: in lower case, without port and the root's dot. `a.example:8080`, `[::1]:80`, `a.example.`.
@@ -58,7 +67,9 @@ fn paths(app: &AppConfig) -> impl Iterator<Item = (&'static str, &str)> {
 /// `first`: the number of the application that has the route already.
 fn confusion(has: &AppConfig, app: &AppConfig, first: usize) -> String {
     if has.namespace == app.namespace {
-        return format!("no request can tell this application from app[{first}]: they share listener, host and path");
+        return format!(
+            "no request can tell this application from app[{first}]: they share listener, host and path"
+        );
     }
     format!(
         "only the namespace tells this application from app[{first}], which is not enough: a session is opened before its \

@@ -38,10 +38,7 @@ fn what_no_request_can_tell_apart_is_refused() {
     let refused = [
         ([json!({}), json!({})], "app[1].path"),
         ([json!({}), json!({ "path": "/socket.io" })], "app[1].path"),
-        (
-            [json!({ "hosts": ["a.example", "b.example"] }), json!({ "hosts": ["B.Example."] })],
-            "app[1].path",
-        ),
+        ([json!({ "hosts": ["a.example", "b.example"] }), json!({ "hosts": ["B.Example."] })], "app[1].path"),
         (
             [json!({ "listen": ["127.0.0.1:1", "127.0.0.1:2"] }), json!({ "listen": ["127.0.0.1:2"] })],
             "app[1].path",
@@ -78,7 +75,15 @@ fn a_namespace_alone_is_refused_with_the_reason() {
 #[test]
 fn hosts_that_no_request_names_are_refused() {
     let wrong = [
-        "", ".", "a.example:80", "http://a.example", "a.example/x", "*.example", "::1", "[::1]:80", "[x]",
+        "",
+        ".",
+        "a.example:80",
+        "http://a.example",
+        "a.example/x",
+        "*.example",
+        "::1",
+        "[::1]:80",
+        "[x]",
         "bücher.example",
     ];
     for host in wrong {
@@ -101,7 +106,8 @@ fn paths_that_the_router_does_not_take_are_refused() {
 #[test]
 fn the_router_takes_every_path_that_is_not_refused() {
     let printable = (0x21..0x7f_u8).map(char::from);
-    let paths = printable.flat_map(|c| [format!("/{c}"), format!("/{c}a"), format!("/a{c}/b"), format!("/a/{c}{c}")]);
+    let paths =
+        printable.flat_map(|c| [format!("/{c}"), format!("/{c}a"), format!("/a{c}/b"), format!("/a/{c}{c}")]);
     let mut taken = 0;
     for path in paths.filter(|path| mistake_of(path).is_none()) {
         let base = path.trim_end_matches('/');
