@@ -214,6 +214,13 @@ fn pings_are_answered_and_unknown_events_only_where_asked() {
 }
 
 #[test]
+fn coming_going_and_pings_never_count() {
+    let counted =
+        ["join", "join_diet", "leave_diet", "ping", "notification:list", "nope"].map(Diet::is_counted);
+    assert_eq!(counted, [false, false, false, false, true, true]);
+}
+
+#[test]
 fn who_shows_no_token_is_refused_with_the_known_words() {
     let refusal = json!(["Authentication error", { "code": "missing_token" }]);
     let actions = dialect(Access::Token).connecting(&socket(None, &[]));
