@@ -171,10 +171,11 @@ describe("configurations that leave open whose a request is", () => {
   const dir = mkdtempSync(join(tmpdir(), "trunkline-routing-"));
   after(() => rmSync(dir, { recursive: true, force: true }));
 
+  /** With nothing in the environment that would override the file. */
   const run = async (command, config) => {
     const file = join(dir, "trunkline.toml");
     writeFileSync(file, config);
-    const ran = promisify(execFile)(TRUNKLINE, [command, "--config", file], { timeout: 20_000 });
+    const ran = promisify(execFile)(TRUNKLINE, [command, "--config", file], { env: { PATH: process.env.PATH }, timeout: 20_000 });
     return ran.then(({ stderr }) => ({ code: 0, stderr }), ({ code, stderr }) => ({ code, stderr }));
   };
 
