@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, it } from "node:test";
 import { heard, until } from "../lib/clients.mjs";
+import { Contract } from "../lib/contract.mjs";
 import { Cluster } from "../lib/cluster.mjs";
 import { Plain } from "../lib/plain.mjs";
 import { dumpIfFailed } from "../lib/suite.mjs";
@@ -39,6 +40,8 @@ const SPOKEN = {
 
 describe("the five applications on one cluster", () => {
   const users = new Users();
+  const contracts = Object.fromEntries(APPS.map((app) => [app, new Contract(app)]));
+  const faults = [];
   let cluster;
   before(async () => {
     cluster = await Cluster.start({ config: CONFIG, nodes: 3 });
@@ -56,13 +59,11 @@ describe("the five applications on one cluster", () => {
 
   function dial(app, node, user, { token = tokenOf(app, user), ...options } = {}) {
     const { namespace, path = "/socket.io", auth } = SPOKEN[app];
-    return users.dial(`${url(app, node)}${namespace}`, { ...WEBSOCKET, path, auth: auth(token), ...options });
+    return contracts[app].watch(users.dial(`${url(app, node)}${namespace}`, { ...WEBSOCKET, path, auth: auth(token), ...options }), faults);
   }
   async function enter(app, node, user, options) {
     const socket = dial(app, node, user, options);
-    if (app === "diet") {
-      socket.emit("join", user);
-    }
+    if (app === "diet") socket.emit("join", user);
     const { hello } = SPOKEN[app];
     await (hello ? heard(socket, hello, 10_000) : until(() => socket.connected, 10_000));
     return socket;
@@ -176,6 +177,32 @@ describe("the five applications on one cluster", () => {
     ann.emit("user:status", { userIds: ["y".repeat(3000)] });
     await closed;
     assert.equal((await ask(dan, "message:send", { roomId: "topic:limits", message: "y".repeat(3000) })).success, true);
+  });
+
+  it("what is acked and told is what the contracts for machines say", async () => {
+    const said = {
+      portal: [["join", ["patient:5", "patient:6"]], ["leave", "patient:5"], ["message:send", { patientId: "5", text: "hello" }], ["join", 5], ["authorization", "bad"]],
+      messenger: [
+        ["message:send", { chatId: "c", content: "hello" }], ["message:history", { chatId: "c" }], ["message:unread"], ["typing:start", { chatId: "c" }], ["user:status", { userIds: [5] }],
+        ["call:initiate", { receiverId: "6", callType: "video" }], ["message:edit", {}], ["call:end", { callId: "none" }],
+      ],
+      clinic: [["ping"], ["subscribe", { entity: "exam", entityId: 7 }], ["unsubscribe", { entity: "exam", entityId: 7 }], ["catalog:sync", {}], ["admin:events", {}], ["subscribe", {}]],
+      diet: [["join_diet", 100], ["leave_diet", "100"], ["ping"], ["notification:getUnreadCount"], ["notification:list"], ["join_diet", null]],
+      telehealth: [
+        ["room:join", { roomId: "topic:contract" }], ["message:send", { roomId: "topic:contract", message: "hello" }], ["message:history", { roomId: "topic:contract" }], ["presence:get", { userIds: ["5"] }],
+        ["presence:setStatus", { status: "busy" }], ["notification:list"], ["call:initiate", { recipientId: "6", callType: "audio" }], ["room:leave", { roomId: "topic:contract" }], ["call:accept", {}],
+      ],
+    };
+    for (const app of APPS) {
+      const socket = await enter(app, 0, 5);
+      for (const [event, ...payload] of said[app]) {
+        faults.push(...contracts[app].faults("ack", event, await ask(socket, event, ...payload)));
+        // Refused or done, without an ack: the error event is in the contract, too.
+        if (payload.length > 0) socket.emit(event, ...payload);
+      }
+      await settled([socket], `contract ${app}`);
+    }
+    assert.deepEqual(faults, []);
   });
 
   it("a user who is cut off in one stays in the others, and numbers are their own", async () => {

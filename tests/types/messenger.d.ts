@@ -42,15 +42,15 @@ export interface ClientToServerEvents {
   /** The author or an administrator deletes it. */
   "message:delete": (payload: { chatId?: Id; messageId: string }, ack: (answer: { success: true; chatId: Id; messageId: string; message: Message } | Failure) => void) => void;
   /** All up to the newest of them is read. */
-  "message:read": (payload: { chatId?: Id; messageId?: string; messageIds?: string[] }, ack: (answer: { success: true } | Failure) => void) => void;
+  "message:read": (payload: { chatId?: Id; messageId?: string; messageIds?: string[] }, ack: (answer: { success: true; messageId?: string; messageIds?: string[] } | Failure) => void) => void;
   /** A page of messages, oldest first. */
   "message:history": (payload: { chatId?: Id; limit?: number; before?: Id; after?: Id }, ack: (answer: { success: true; messages: Message[]; hasMore: boolean } | Failure) => void) => void;
   /** Unread messages by chat. */
   "message:unread": (payload: { chatIds?: Id[] }, ack: (answer: { success: true; unread: { [key: string]: number } } | Failure) => void) => void;
   /** Is about to write. */
-  "typing:start": (payload: { chatId: Id; isTyping?: boolean }, ack: (answer: { success: true } | Failure) => void) => void;
+  "typing:start": (payload: { chatId: Id; isTyping?: boolean }, ack: (answer: { success: true; chatId: Id } | Failure) => void) => void;
   /** Writes no more. */
-  "typing:stop": (payload: { chatId: Id; isTyping?: boolean }, ack: (answer: { success: true } | Failure) => void) => void;
+  "typing:stop": (payload: { chatId: Id; isTyping?: boolean }, ack: (answer: { success: true; chatId: Id } | Failure) => void) => void;
   /** Calls a user: all the user's devices ring. */
   "call:initiate": (payload: { receiverId: Id; callType: Medium; chatId?: Id }, ack: (answer: { success: true; callId: string; status: CallStatus; iceServers: IceServer[] } | Failure) => void) => void;
   /** Answers or declines. */
@@ -58,39 +58,39 @@ export interface ClientToServerEvents {
   /** Hangs up, cancels, or leaves a conference. */
   "call:end": (payload: { callId: string; reason?: string }, ack: (answer: { success: true; callId: string; status: CallStatus; duration: number } | Failure) => void) => void;
   /** Back into one's seat. */
-  "call:rejoin": (payload: { callId: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[] } | Failure) => void) => void;
+  "call:rejoin": (payload: { callId: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[]; conference?: true; caller?: User; acceptedAt?: Time; chatId?: Id; title?: string } | Failure) => void) => void;
   /** The whole payload, for the others or the target. */
   "webrtc:signal": (payload: { callId: string; targetId?: Id; [key: string]: unknown }, ack: (answer: { success: true } | Failure) => void) => void;
   /** Rings all. */
-  "conference:create": (payload: { participants: Id[]; callType: Medium; chatId?: Id; title?: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[] } | Failure) => void) => void;
+  "conference:create": (payload: { participants: Id[]; callType: Medium; chatId?: Id; title?: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[]; conference?: true; caller?: User; acceptedAt?: Time; chatId?: Id; title?: string } | Failure) => void) => void;
   /** Into a conference, or ready with video. */
-  "conference:video:join": (payload: { callId: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[] } | Failure) => void) => void;
+  "conference:video:join": (payload: { callId: string }, ack: (answer: { success: true; callId: string; callType: Medium; status: CallStatus; participants: Participant[]; iceServers: IceServer[]; conference?: true; caller?: User; acceptedAt?: Time; chatId?: Id; title?: string } | Failure) => void) => void;
   /** Out of it. */
-  "conference:video:leave": (payload: { callId: string }, ack: (answer: { success: true } | Failure) => void) => void;
+  "conference:video:leave": (payload: { callId: string }, ack: (answer: { success: true; callId: string; status: CallStatus } | Failure) => void) => void;
   /** Sends a stream. */
-  "video:stream:start": (payload: { callId: string; hasVideo: boolean; hasAudio: boolean }, ack: (answer: { success: true } | Failure) => void) => void;
+  "video:stream:start": (payload: { callId: string; hasVideo: boolean; hasAudio: boolean }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Sends no more. */
-  "video:stream:stop": (payload: { callId: string }, ack: (answer: { success: true } | Failure) => void) => void;
+  "video:stream:stop": (payload: { callId: string }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Mutes or unmutes. */
-  "video:control:toggle": (payload: { callId: string; action: Mute; enabled?: unknown }, ack: (answer: { success: true } | Failure) => void) => void;
+  "video:control:toggle": (payload: { callId: string; action: Mute; enabled?: unknown }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Another quality. */
-  "video:quality:change": (payload: { callId: string; quality: string }, ack: (answer: { success: true } | Failure) => void) => void;
+  "video:quality:change": (payload: { callId: string; quality: string }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Shares the screen; one at a time. */
-  "screen:share:start": (payload: { callId: string; hasAudio?: boolean; quality?: Quality }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:share:start": (payload: { callId: string; hasAudio?: boolean; quality?: Quality }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Shares no more. */
-  "screen:share:stop": (payload: { callId: string }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:share:stop": (payload: { callId: string }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Another quality. */
-  "screen:quality:change": (payload: { callId: string; quality: Quality }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:quality:change": (payload: { callId: string; quality: Quality }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Asks for control. */
-  "screen:remote:request": (payload: { callId: string; sharerId?: Id }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:remote:request": (payload: { callId: string; sharerId?: Id }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** The sharer grants it or not. */
-  "screen:remote:response": (payload: { callId: string; requesterId: Id; granted: boolean }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:remote:response": (payload: { callId: string; requesterId: Id; granted: boolean }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** Control ends. */
-  "screen:remote:revoke": (payload: { callId: string; requesterId?: Id }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:remote:revoke": (payload: { callId: string; requesterId?: Id }, ack: (answer: { success: true; callId: string } | Failure) => void) => void;
   /** The whole payload, for the sharer's device. */
   "screen:remote:input": (payload: { callId: string; sharerId?: Id; [key: string]: unknown }, ack: (answer: { success: true } | Failure) => void) => void;
   /** Draws on a shared screen. */
-  "screen:annotation:add": (payload: { callId: string; type: Mark; data?: unknown; [key: string]: unknown }, ack: (answer: { success: true } | Failure) => void) => void;
+  "screen:annotation:add": (payload: { callId: string; type: Mark; data?: unknown; [key: string]: unknown }, ack: (answer: { success: true; callId?: string } | Failure) => void) => void;
 }
 
 /** What clients hear. */

@@ -31,7 +31,7 @@ export interface ServerToClientEvents {
   /** It does not. */
   "core:auth:error": (payload: { code: string; message: string }) => void;
   /** What was refused, where no ack was asked for. */
-  "core:error": (payload: { message: string; code: string; event: string | null }) => void;
+  "core:error": (payload: { message: string; code: string; event: string | null; denied?: string[] }) => void;
   /** A message to or of a patient. */
   "message:new": (payload: { message: unknown; patientId: Id }) => void;
   /** An appointment was made. */

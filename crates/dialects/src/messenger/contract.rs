@@ -42,8 +42,10 @@ pub static CONTRACT: Contract = Contract {
 };
 
 const DONE: &str = "{ success: true }";
+const DONE_IN_CALL: &str = "{ success: true, callId: string }";
+const DONE_IN_CHAT: &str = "{ success: true, chatId: Id }";
 const CHANGED: &str = "{ success: true, chatId: Id, messageId: string, message: Message }";
-const IN_CALL: &str = "{ success: true, callId: string, callType: Medium, status: CallStatus, participants: Participant[], iceServers: IceServer[] }";
+const IN_CALL: &str = "{ success: true, callId: string, callType: Medium, status: CallStatus, participants: Participant[], iceServers: IceServer[], conference?: true, caller?: User, acceptedAt?: Time, chatId?: Id, title?: string }";
 const CALL: &str = "{ callId: string }";
 const CHAT: &str = "{ chatId: Id }";
 
@@ -83,7 +85,7 @@ const SAYS: &[Said] = &[
     asks(
         "message:read",
         "{ chatId?: Id, messageId?: string, messageIds?: string[] }",
-        DONE,
+        "{ success: true, messageId?: string, messageIds?: string[] }",
         "All up to the newest of them is read.",
     ),
     asks(
@@ -98,8 +100,8 @@ const SAYS: &[Said] = &[
         "{ success: true, unread: { [key]: integer } }",
         "Unread messages by chat.",
     ),
-    asks("typing:start", "{ chatId: Id, isTyping?: boolean }", DONE, "Is about to write."),
-    asks("typing:stop", "{ chatId: Id, isTyping?: boolean }", DONE, "Writes no more."),
+    asks("typing:start", "{ chatId: Id, isTyping?: boolean }", DONE_IN_CHAT, "Is about to write."),
+    asks("typing:stop", "{ chatId: Id, isTyping?: boolean }", DONE_IN_CHAT, "Writes no more."),
     asks(
         "call:initiate",
         "{ receiverId: Id, callType: Medium, chatId?: Id }",
@@ -132,37 +134,42 @@ const SAYS: &[Said] = &[
         "Rings all.",
     ),
     asks("conference:video:join", CALL, IN_CALL, "Into a conference, or ready with video."),
-    asks("conference:video:leave", CALL, DONE, "Out of it."),
+    asks(
+        "conference:video:leave",
+        CALL,
+        "{ success: true, callId: string, status: CallStatus }",
+        "Out of it.",
+    ),
     asks(
         "video:stream:start",
         "{ callId: string, hasVideo: boolean, hasAudio: boolean }",
-        DONE,
+        DONE_IN_CALL,
         "Sends a stream.",
     ),
-    asks("video:stream:stop", CALL, DONE, "Sends no more."),
+    asks("video:stream:stop", CALL, DONE_IN_CALL, "Sends no more."),
     asks(
         "video:control:toggle",
         "{ callId: string, action: Mute, enabled?: unknown }",
-        DONE,
+        DONE_IN_CALL,
         "Mutes or unmutes.",
     ),
-    asks("video:quality:change", "{ callId: string, quality: string }", DONE, "Another quality."),
+    asks("video:quality:change", "{ callId: string, quality: string }", DONE_IN_CALL, "Another quality."),
     asks(
         "screen:share:start",
         "{ callId: string, hasAudio?: boolean, quality?: Quality }",
-        DONE,
+        DONE_IN_CALL,
         "Shares the screen; one at a time.",
     ),
-    asks("screen:share:stop", CALL, DONE, "Shares no more."),
-    asks("screen:quality:change", "{ callId: string, quality: Quality }", DONE, "Another quality."),
-    asks("screen:remote:request", "{ callId: string, sharerId?: Id }", DONE, "Asks for control."),
+    asks("screen:share:stop", CALL, DONE_IN_CALL, "Shares no more."),
+    asks("screen:quality:change", "{ callId: string, quality: Quality }", DONE_IN_CALL, "Another quality."),
+    asks("screen:remote:request", "{ callId: string, sharerId?: Id }", DONE_IN_CALL, "Asks for control."),
     asks(
         "screen:remote:response",
         "{ callId: string, requesterId: Id, granted: boolean }",
-        DONE,
+        DONE_IN_CALL,
         "The sharer grants it or not.",
     ),
-    asks("screen:remote:revoke", "{ callId: string, requesterId?: Id }", DONE, "Control ends."),
+    asks("screen:remote:revoke", "{ callId: string, requesterId?: Id }", DONE_IN_CALL, "Control ends."),
     asks(
         "screen:remote:input",
         "{ callId: string, sharerId?: Id, ... }",
@@ -172,7 +179,7 @@ const SAYS: &[Said] = &[
     asks(
         "screen:annotation:add",
         "{ callId: string, type: Mark, data?: unknown, ... }",
-        DONE,
+        "{ success: true, callId?: string }",
         "Draws on a shared screen.",
     ),
 ];

@@ -1,6 +1,6 @@
 //! The contract of `portal` for machines; docs/portal.md is the one for people.
 
-use crate::contract::{Contract, ERROR, Heard, Said, asks, hears};
+use crate::contract::{Contract, Heard, Said, asks, hears};
 
 pub static CONTRACT: Contract = Contract {
     title: "portal",
@@ -50,7 +50,11 @@ const HEARS: &[Heard] = &[
         "The token counts.",
     ),
     hears("core:auth:error", "{ code: string, message: string }", "It does not."),
-    hears("core:error", ERROR, "What was refused, where no ack was asked for."),
+    hears(
+        "core:error",
+        "{ message: string, code: string, event: string | null, denied?: string[] }",
+        "What was refused, where no ack was asked for.",
+    ),
     hears("message:new", "{ message: unknown, patientId: Id }", "A message to or of a patient."),
     hears("appointment:new", APPOINTMENT, "An appointment was made."),
     hears("appointment:update", APPOINTMENT, "It was changed."),
