@@ -34,7 +34,11 @@ pub enum BackendAction {
     /// Keeps an entry in one of [`Dialect::feeds`](crate::Dialect::feeds), then tells it.
     Record(Box<Record>),
     /// The user's sockets enter and leave rooms, on every node; those that connect later do not.
-    Move { user: UserId, join: Vec<RoomId>, leave: Vec<RoomId> },
+    Move {
+        user: UserId,
+        join: Vec<RoomId>,
+        leave: Vec<RoomId>,
+    },
     /// Refuses the user's tokens of before and closes the user's connections.
     Revoke(UserId),
 }

@@ -10,8 +10,8 @@ use crate::{Action, Command, Delivery, Inbound, Membership, Out, Outcome, Socket
 mod announce;
 mod backend;
 mod calls;
-mod notifications;
 mod history;
+mod notifications;
 mod presence;
 
 fn dialect() -> Telehealth {
