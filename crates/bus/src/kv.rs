@@ -165,8 +165,7 @@ pub fn kv_append(
 /// added, to tell consumers and watchers why. No rollup: a bucket keeps one message per key, and a rollup purges every
 /// consumer's state as well, which stalled whole servers (2.15).
 pub fn kv_delete_append(bucket: &str, key: &str, expect: Option<u64>) -> Append {
-    kv_append(bucket, key, Bytes::new(), Some(DELETE_MARKER_TTL), expect)
-        .header("KV-Operation", "DEL")
+    kv_append(bucket, key, Bytes::new(), Some(DELETE_MARKER_TTL), expect).header("KV-Operation", "DEL")
 }
 
 /// The server counts whole seconds and cuts fractions off.

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use bus::{BucketSpec, StreamSpec};
 use cluster::{coordination, subject};
-use dialects::{Clinic, Conformance, Dialect, Diet, DietAccess, FeedSpec, Messenger, Portal, PortalSettings, Profile, Realtime, Telehealth};
+use dialects::{
+    Clinic, Conformance, Dialect, Diet, DietAccess, FeedSpec, Messenger, Portal, PortalSettings, Profile,
+    Realtime, Telehealth,
+};
 use domain::ChatLimits;
 
 use crate::auth::Verifier;
+use crate::config::{
+    AppConfig, Auth, ConfigError, ConformanceProfile, Dialect as DialectName, GatewayConfig, HookConfig,
+    Limits,
+};
 use crate::hook;
 use crate::issue::Issuer;
-use crate::config::{
-    AppConfig, ConfigError, ConformanceProfile, Dialect as DialectName, GatewayConfig, HookConfig, Limits, Auth,
-};
 use crate::rate::Rates;
 
 /// Built once, shared by all threads.
@@ -231,13 +235,12 @@ fn within(ix: usize, errors: Vec<ConfigError>) -> Vec<ConfigError> {
 
 /// The dialect, or its mistakes with paths relative to the application.
 fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<ConfigError>> {
-    let chat =
-        ChatLimits {
-            max_message_chars: limits.message_chars,
-            max_attachments: limits.message_attachments,
-            max_attachment_bytes: limits.attachment_bytes,
-            max_metadata_bytes: limits.metadata_bytes,
-        };
+    let chat = ChatLimits {
+        max_message_chars: limits.message_chars,
+        max_attachments: limits.message_attachments,
+        max_attachment_bytes: limits.attachment_bytes,
+        max_metadata_bytes: limits.metadata_bytes,
+    };
     let rights = |errors: Vec<domain::RightsError>| {
         errors.iter().map(|e| ConfigError::new("rights", e.to_string())).collect::<Vec<_>>()
     };
@@ -256,8 +259,13 @@ fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<ConfigErr
             Clinic::new(&config.namespace, config.rights.clone(), config.clinic.clone()).map_err(rights)?,
         ),
         DialectName::Diet => Dialect::Diet(
-            Diet::new(&config.namespace, config.rights.clone(), diet_access(config), config.notifications.texts())
-                .map_err(rights)?,
+            Diet::new(
+                &config.namespace,
+                config.rights.clone(),
+                diet_access(config),
+                config.notifications.texts(),
+            )
+            .map_err(rights)?,
         ),
         DialectName::Portal => {
             let settings = PortalSettings {
@@ -282,9 +290,7 @@ fn dialect(config: &AppConfig, limits: &Limits) -> Result<Dialect, Vec<ConfigErr
 fn diet_access(config: &AppConfig) -> DietAccess {
     match config.auth {
         Auth::Jwt => DietAccess::Token,
-        Auth::None => {
-            DietAccess::Open { hook: config.hook.as_ref().is_some_and(|hook| hook.rights) }
-        }
+        Auth::None => DietAccess::Open { hook: config.hook.as_ref().is_some_and(|hook| hook.rights) },
     }
 }
 

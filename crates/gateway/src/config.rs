@@ -10,8 +10,8 @@ use domain::chat::ChatSettings;
 use domain::notification::NotificationSettings;
 use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
-use socketio::Parser;
 use serde::{Deserialize, Serialize};
+use socketio::Parser;
 use telemetry::Secret;
 
 pub use crate::api::config::{ApiConfig, ApiKeyConfig, Scope};

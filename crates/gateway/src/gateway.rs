@@ -15,18 +15,18 @@ use telemetry::Readiness;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use crate::api::{self, Api};
 use crate::app::App;
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Auth, ConfigError, GatewayConfig};
 use crate::coordination::Coordinator;
 use crate::issue::Issuer;
 use crate::lease::{self, Lease};
+use crate::members;
 use crate::metrics::Metrics;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
-use crate::{revocation, stats};
-use crate::api::{self, Api};
-use crate::members;
 use crate::{http, node, peers};
+use crate::{revocation, stats};
 
 /// Sessions that a drain closes at once per shard, and the pause between two such batches (jittered).
 const DRAIN_BATCH: usize = 50;
@@ -365,7 +365,10 @@ async fn read_key_sets(shared: &Shared) {
         for jwks in app.verifier.iter().chain(sessions).filter_map(|verifier| verifier.jwks()) {
             tokio::spawn(jwks.clone().run(app.name().to_owned(), shared.metrics.clone()));
             if !jwks.ready().await {
-                tracing::warn!(app = app.name(), "the public keys are not known yet: tokens cannot be checked");
+                tracing::warn!(
+                    app = app.name(),
+                    "the public keys are not known yet: tokens cannot be checked"
+                );
             }
         }
     }

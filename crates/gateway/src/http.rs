@@ -3,9 +3,9 @@
 
 mod body;
 mod cors;
-mod extensions;
 mod doors;
 mod endpoints;
+mod extensions;
 pub mod handshake;
 mod issue;
 mod login;
@@ -36,8 +36,8 @@ use crate::config::GatewayConfig;
 use crate::link::Habits;
 use crate::shard::{Control, Shard, ShardHandle, Shared};
 use body::Forwarded;
-use doors::Doors;
 pub use body::{BodyError, read_body};
+use doors::Doors;
 pub use proxies::Network;
 use proxies::Origin;
 

@@ -91,6 +91,9 @@ fn get(url: &str) -> String {
 #[test]
 fn dev_serves_two_nodes_and_stops_on_a_signal() {
     let directory = directory("dev");
+    // The built-in configuration has the applications' own ports, which may be taken.
+    let config = "api.listen = [\"127.0.0.1:0\"]\ncoordinator.admin = \"127.0.0.1:0\"\n[[app]]\nname = \"visits\"\n[app.token]\n";
+    std::fs::write(directory.join("trunkline.toml"), config).unwrap();
     let mut server = Server::start(&directory, &["dev"]);
     let text = server.lines_until("Ctrl-C stops everything.");
     let urls: Vec<&str> = text

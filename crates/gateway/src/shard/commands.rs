@@ -129,7 +129,11 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
     }
 }
 
-pub(super) async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) -> Result<Outcome, Rejection> {
+pub(super) async fn execute(
+    shard: &Rc<Shard>,
+    actor: &Actor,
+    command: Command,
+) -> Result<Outcome, Rejection> {
     match command {
         Command::Join(joins) => join(shard, actor, joins).await,
         Command::Leave(rooms) => Ok(leave(shard, actor, &rooms).await),
@@ -141,9 +145,9 @@ pub(super) async fn execute(shard: &Rc<Shard>, actor: &Actor, command: Command) 
             shard.turn(|state, shard| state.has_written(shard, actor, post.draft.room.as_str()));
             chat::post(shard, actor.origin(), *post).await.map(|message| Outcome::Posted(Box::new(message)))
         }
-        Command::Amend(change) => {
-            chat::amend(shard, actor.origin(), *change).await.map(|message| Outcome::Amended(Box::new(message)))
-        }
+        Command::Amend(change) => chat::amend(shard, actor.origin(), *change)
+            .await
+            .map(|message| Outcome::Amended(Box::new(message))),
         Command::MarkRead(read) => chat::mark_read(shard, actor.origin(), *read).await,
         Command::History { room, page, receipt } => chat::history(shard, actor, room, page, receipt).await,
         Command::Unread(rooms) => chat::unread(shard, actor, rooms).await,
@@ -178,8 +182,7 @@ async fn join(shard: &Rc<Shard>, actor: &Actor, joins: Vec<Join>) -> Result<Outc
     let started = Instant::now();
     let app = shard.shared.app(actor.app);
     let asked = joins.iter().map(|join| RoomKey::new(actor.app, join.room.as_str()));
-    let keys: Vec<RoomKey> =
-        asked.chain(shard.turn(|state, _| state.audiences_to_enter(actor))).collect();
+    let keys: Vec<RoomKey> = asked.chain(shard.turn(|state, _| state.audiences_to_enter(actor))).collect();
     let added = shard.turn(|state, _| state.add_members(app, actor, &keys))?;
     let joined = settle_join(shard, actor, &joins, &keys).await;
     match joined {

@@ -103,7 +103,12 @@ impl State {
             Err(TokenError::Unavailable(why)) => {
                 // The client comes back on its own: a refusal would stop it for good.
                 shard.shared.metrics.auth_failures.with_label_values(&["unavailable"]).inc();
-                tracing::warn!(session = log_name(&session.sid), app = app.name(), why, "a token cannot be checked");
+                tracing::warn!(
+                    session = log_name(&session.sid),
+                    app = app.name(),
+                    why,
+                    "a token cannot be checked"
+                );
                 return session.engine.handle(&app.engine, shard.now(), Input::Close(CloseReason::Internal));
             }
             Err(error) => {

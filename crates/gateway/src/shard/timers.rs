@@ -71,7 +71,13 @@ impl State {
     /// When there is something to do next.
     pub(super) fn next_timeout(&self) -> Option<Millis> {
         let idle_pass = self.timers.idle_pass.map(|(due, _)| due);
-        self.timers.next().into_iter().chain(self.devices.next_timeout()).chain(self.typists.next_timeout()).chain(idle_pass).min()
+        self.timers
+            .next()
+            .into_iter()
+            .chain(self.devices.next_timeout())
+            .chain(self.typists.next_timeout())
+            .chain(idle_pass)
+            .min()
     }
 
     pub(super) fn on_timers(&mut self, shard: &Shard) {

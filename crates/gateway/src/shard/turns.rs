@@ -86,20 +86,15 @@ impl State {
         Some((key, ws))
     }
 
-    pub(super) fn add(
-        &mut self,
-        shard: &Shard,
-        opening: Opening,
-        engine: engineio::Session,
-    ) -> SessionKey {
+    pub(super) fn add(&mut self, shard: &Shard, opening: Opening, engine: engineio::Session) -> SessionKey {
         let app = shard.shared.app(opening.app);
         let key = self.sessions.reserve();
         let sid: Box<str> =
             shard.shared.key.mint(shard.shared.id, shard.ix, app.name(), rand::random()).into();
-        let io = (app.dialect.layer() == dialects::Layer::SocketIo)
-            .then(|| {
-                socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms).with_parser(app.config.parser)
-            });
+        let io = (app.dialect.layer() == dialects::Layer::SocketIo).then(|| {
+            socketio::Connections::new(shard.now(), app.limits.connect_timeout_ms)
+                .with_parser(app.config.parser)
+        });
         self.sessions.name(&sid, key);
         let session = Session::new(key, sid, opening, engine, io);
         shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();

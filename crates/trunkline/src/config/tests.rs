@@ -315,7 +315,7 @@ path = "/api/"
 token = { secret = "s" }
 "#;
     let found = mistakes(&Inputs { file: Some(("t.toml".to_owned(), text.to_owned())), ..Inputs::default() });
-    let keys: Vec<&str> = found.iter().map(|line| line.splitn(3, ": ").nth(1).unwrap_or_default()).collect();
+    let keys: Vec<&str> = found.iter().map(|line| line.split(": ").nth(1).unwrap_or_default()).collect();
     let expected = [
         "api.keys[0].scopes",
         "api.keys[0].secret",

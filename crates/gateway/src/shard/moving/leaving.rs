@@ -172,7 +172,11 @@ impl State {
         let mut gone = Vec::new();
         for socket in session.sockets.drain(..) {
             self.typing_gone(shard, session.key, socket.serial);
-            let watched = self.watched(socket.ix).chain(self.audiences(socket.ix)).map(|room| room.room.to_string()).collect();
+            let watched = self
+                .watched(socket.ix)
+                .chain(self.audiences(socket.ix))
+                .map(|room| room.room.to_string())
+                .collect();
             for room in self.hub.remove(socket.ix) {
                 shard.shared.node.release(room, shard.ix);
             }
