@@ -5,7 +5,6 @@
 //! nodes that died. Start at [`Coordinator::start`].
 
 mod clock;
-mod committer;
 mod coordinator;
 mod desk;
 mod followers;

@@ -7,7 +7,7 @@ use cluster::coordination::{Reply, Request, decode};
 use coordinator::plan::presence::{Chosen, Refold};
 use coordinator::plan::{self, CallRecord, Commit, Done, Key, Known, Of, Step, Tell, Write};
 use domain::UserId;
-use domain::call::{Act, Command, CommandId};
+use domain::call::{Act, CallId, Command, CommandId};
 
 use crate::Millis;
 use crate::faults::Broken;
@@ -16,16 +16,19 @@ use crate::store::{At, Stored, Value};
 
 const REQUEST_DEADLINE: Millis = 4_000;
 const TRY_AGAIN: Millis = 500;
+const FIRST_PAUSE: Millis = 5;
+const WAITS: u32 = 4;
 
 pub struct Task {
     pub replica: usize,
     origin: Origin,
     deadline: Millis,
     work: Work,
-    /// To be committed once `first` is told.
-    ready: Option<Commit>,
-    /// For the calls of a user that was folded.
-    acts: VecDeque<Command>,
+    /// What is being written.
+    writing: Option<Writing>,
+    /// What comes after `work`: the calls of a user that was folded, the users of a call that was told.
+    next: VecDeque<Work>,
+    waits: u32,
     known: Known,
     /// The calls' and the presence bucket when the oldest of `known` was read.
     since: [u64; 2],
@@ -42,8 +45,26 @@ enum Origin {
 enum Work {
     Command(Box<Command>),
     Fold(Refold),
+    Settle(CallId, Vec<UserId>),
     /// Only `telling`.
     Tell,
+}
+
+/// A commit or a repair on its way, a write at a time.
+struct Writing {
+    rest: VecDeque<Op>,
+    /// Of a commit.
+    done: Option<Done>,
+    /// Users whose records did not follow.
+    late: Vec<UserId>,
+}
+
+enum Op {
+    /// Before the point: if it fails, the command is planned anew.
+    Before(Write),
+    Timer(CallId, u64),
+    Point(Write),
+    After(Write),
 }
 
 struct Unavailable;
@@ -51,6 +72,7 @@ struct Unavailable;
 /// How a step ends.
 enum Next {
     Again,
+    Pause(Millis),
     /// Replies or acks.
     End,
 }
@@ -80,7 +102,7 @@ impl Task {
         let origin = Origin::Message(message);
         let fold = |user: &UserId, gone_ms| Work::Fold(Refold { user: user.clone(), chosen: None, gone_ms });
         let work = match (at, &stored.value) {
-            (At::Due(call), Some(Value::Due(due_ms))) => {
+            (At::Due(call, _), Some(Value::Due(due_ms))) => {
                 let act = Act::Tick { due_ms: *due_ms };
                 Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
             }
@@ -88,7 +110,8 @@ impl Task {
                 let of = Of::Call(record.call.id.clone());
                 let tells = record.told.iter().map(|told| Tell { of: of.clone(), told: told.clone() });
                 let telling = Some((tells.collect(), Reply::Unavailable));
-                return Some(Self { telling, ..Self::new(replica, origin, now, Work::Tell) });
+                let next = after_telling(record, crate::sim::unix(stored.at_ms), id);
+                return Some(Self { telling, next, ..Self::new(replica, origin, now, Work::Tell) });
             }
             (At::User(user) | At::Presence(user), _) => fold(user, crate::sim::unix(stored.at_ms)),
             (At::Device(user, _), value) => {
@@ -110,22 +133,46 @@ impl Task {
             origin,
             deadline: now + REQUEST_DEADLINE,
             work,
-            ready: None,
-            acts: VecDeque::new(),
+            writing: None,
+            next: VecDeque::new(),
+            waits: 0,
             known: Known::default(),
             since: [0; 2],
             telling: None,
             reply: None,
         }
     }
+
+    /// The client's command that it works at.
+    fn command(&self) -> Option<CommandId> {
+        match &self.work {
+            Work::Command(command) => command.actor.as_ref().map(|_| command.id),
+            Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
+            Work::Settle(..) | Work::Tell => None,
+        }
+    }
+}
+
+/// The users' records follow; who came back is looked at.
+fn after_telling(record: &CallRecord, since_ms: u64, id: u128) -> VecDeque<Work> {
+    let call = &record.call.id;
+    let users: Vec<UserId> = record.touched.iter().map(|touched| touched.user.clone()).collect();
+    if users.is_empty() {
+        return VecDeque::new();
+    }
+    let back = record.touched.iter().filter(|touched| touched.back).map(|touched| {
+        let act = Act::Devices { user: touched.user.clone(), present: Vec::new(), since_ms };
+        Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
+    });
+    std::iter::once(Work::Settle(call.clone(), users)).chain(back).collect()
 }
 
 impl Sim {
     /// One step of a task; it steps again until it ends.
     pub fn step(&mut self, id: u64) {
         let Some(mut task) = self.tasks.remove(&id) else { return };
-        let next = match task.ready.take() {
-            Some(commit) => self.commit(&mut task, commit),
+        let next = match task.writing.take() {
+            Some(writing) => self.write_one(&mut task, writing),
             None if task.telling.is_some() => self.tell_one(&mut task),
             None => self.planned(&mut task),
         };
@@ -134,7 +181,15 @@ impl Sim {
                 self.tasks.insert(id, task);
                 self.step_soon(id);
             }
+            Ok(Next::Pause(pause)) => {
+                self.tasks.insert(id, task);
+                self.after(pause, Event::Step { task: id });
+            }
             Ok(Next::End) => self.end(task),
+            // Left to a follower.
+            Err(Unavailable) if task.reply.is_some() && matches!(task.origin, Origin::Ask(_)) => {
+                self.end(task)
+            }
             Err(Unavailable) => self.give_up(&task),
         }
     }
@@ -196,12 +251,13 @@ impl Sim {
         self.check_reply(&done);
         task.known = self.nothing_known();
         match &task.work {
-            Work::Tell => return Ok(Next::End),
-            Work::Command(_) | Work::Fold(_) => task.reply.get_or_insert(done),
-        };
-        match task.acts.pop_front() {
-            Some(command) => {
-                task.work = Work::Command(command.into());
+            Work::Tell => {}
+            _ => drop(task.reply.get_or_insert(done)),
+        }
+        match task.next.pop_front() {
+            Some(Work::Settle(..)) if self.breaks(Broken::Follow) => Ok(Next::End),
+            Some(work) => {
+                (task.work, task.waits) = (work, 0);
                 Ok(Next::Again)
             }
             None => Ok(Next::End),
@@ -216,6 +272,7 @@ impl Sim {
         let step = match &task.work {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
             Work::Fold(refold) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
+            Work::Settle(call, users) => plan::call::settle(&self.app, call, users, &task.known, unix_ms),
             Work::Tell => return Ok(Next::End),
         };
         match step {
@@ -228,10 +285,25 @@ impl Sim {
                 );
                 self.forget(task);
             }
+            Step::Wait => return self.wait(task),
+            Step::Repair(writes) => self.repair(task, writes),
             Step::Done(done) => self.conclude(task, *done),
             Step::Commit(commit) => return self.prepare(task, *commit),
         }
         Ok(Next::Again)
+    }
+
+    fn wait(&mut self, task: &mut Task) -> Result<Next, Unavailable> {
+        let for_ever = matches!(&task.work, Work::Command(command) if command.actor.is_some());
+        if !for_ever && self.breaks(Broken::Dangling) {
+            return Ok(Next::End);
+        }
+        if task.waits >= WAITS && !for_ever {
+            return Err(Unavailable);
+        }
+        task.waits += 1;
+        self.forget(task);
+        Ok(Next::Pause(FIRST_PAUSE << task.waits.min(10)))
     }
 
     fn forget(&mut self, task: &mut Task) {
@@ -243,7 +315,7 @@ impl Sim {
         if let Work::Fold(refold) = &task.work {
             for (call, act) in plan::presence::devices_acts(refold, &task.known) {
                 let id = CommandId(self.any_id());
-                task.acts.push_back(Command { id, call, actor: None, act });
+                task.next.push_back(Work::Command(Command { id, call, actor: None, act }.into()));
             }
         }
         if let (Work::Command(command), Reply::Refused(_)) = (&task.work, &done.reply) {
@@ -296,9 +368,43 @@ impl Sim {
                 self.tell(task.replica, &tell)?;
             }
         }
-        commit.writes.retain(|write| !self.is_broken_off(write));
-        task.ready = Some(commit);
+        commit.before.retain(|write| !self.is_broken_off(write));
+        if self.breaks(Broken::Order) {
+            self.shuffle(&mut commit.before);
+        }
+        let mut rest = self.in_order(commit.before, Op::Before);
+        if let Some((call, at_ms)) = commit.timer {
+            let at = self.chance.below(rest.len() as u64 + 1);
+            rest.insert(at as usize, Op::Timer(call, at_ms));
+        }
+        rest.push_back(Op::Point(commit.point));
+        let mut after = commit.after;
+        self.shuffle(&mut after);
+        rest.extend(after.into_iter().map(Op::After));
+        task.writing = Some(Writing { rest, done: Some(commit.done), late: Vec::new() });
         Ok(Next::Again)
+    }
+
+    fn repair(&mut self, task: &mut Task, mut writes: Vec<Write>) {
+        if self.breaks(Broken::Fence) {
+            writes.retain(|write| !matches!(write.key, Key::Call(_)));
+        }
+        let rest = self.in_order(writes, Op::Before);
+        task.writing = Some(Writing { rest, done: None, late: Vec::new() });
+    }
+
+    /// The first before the others.
+    fn in_order(&mut self, mut writes: Vec<Write>, op: impl Fn(Write) -> Op) -> VecDeque<Op> {
+        if let Some((_, others)) = writes.split_first_mut() {
+            self.shuffle(others);
+        }
+        writes.into_iter().map(op).collect()
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.chance.below(at as u64 + 1) as usize);
+        }
     }
 
     /// A write that a broken world leaves out.
@@ -311,28 +417,57 @@ impl Sim {
         }
     }
 
-    fn commit(&mut self, task: &mut Task, commit: Commit) -> Result<Next, Unavailable> {
+    /// One write of a commit or a repair: everything else may happen between two.
+    fn write_one(&mut self, task: &mut Task, mut writing: Writing) -> Result<Next, Unavailable> {
+        let Some(op) = writing.rest.pop_front() else {
+            self.written_all(task, writing);
+            return Ok(Next::Again);
+        };
+        let stored = match &op {
+            Op::Before(write) | Op::After(write) => self.store_one(write, |_| {}),
+            Op::Timer(call, at_ms) => {
+                self.set_timer(call.clone(), *at_ms);
+                true
+            }
+            Op::Point(write) => {
+                let done = writing.done.as_ref().expect("a commit has a point");
+                self.store_one(write, |sim| sim.check_point(task.command(), write, &done.events))
+            }
+        };
+        match op {
+            Op::After(write) if !stored => writing.late.extend(write.key.user_calls().cloned()),
+            _ if !stored => {
+                self.forget(task);
+                return Ok(Next::Again);
+            }
+            _ => {}
+        }
+        task.writing = Some(writing);
+        Ok(Next::Again)
+    }
+
+    fn written_all(&mut self, task: &mut Task, writing: Writing) {
+        let Some(done) = writing.done else { return self.forget(task) };
+        if let (Reply::Call(call), false) = (&done.reply, writing.late.is_empty()) {
+            task.next.push_front(Work::Settle(call.id.clone(), writing.late));
+        }
+        self.conclude(task, done);
+    }
+
+    /// Whether it is known to be stored.
+    fn store_one(&mut self, write: &Write, check: impl FnOnce(&mut Self)) -> bool {
         let trouble = self.chance.percent(self.faults.lost_writes);
         if trouble && self.chance.percent(50) {
-            self.forget(task);
-            return Ok(Next::Again);
+            return false;
         }
-        let command = match &task.work {
-            Work::Command(command) => command.actor.as_ref().map(|_| command.id),
-            Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
-            Work::Tell => None,
-        };
-        if !self.store.commit(&commit.writes, self.now, !self.breaks(Broken::Compare)) {
+        if !self.store.write(write, self.now, !self.breaks(Broken::Compare)) {
             self.conflicts += 1;
-            self.forget(task);
-            return Ok(Next::Again);
+            return false;
         }
-        self.committed(command, &commit);
-        if trouble {
-            self.forget(task);
-            return Ok(Next::Again);
-        }
-        self.conclude(task, commit.done);
-        Ok(Next::Again)
+        let at = At::of(&write.key);
+        let rev = self.store.rev(&at);
+        self.stored(at, rev);
+        check(self);
+        !trouble
     }
 }
