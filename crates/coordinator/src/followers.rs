@@ -110,10 +110,13 @@ async fn announce(desk: &Desk, stored: &bus::Stored, deadline: Instant) -> Resul
         tracing::error!(subject = stored.subject, "a call's record cannot be read");
         return Ok(());
     };
-    let call = record.call.id;
+    let call = record.call.id.clone();
     let of = Of::Call(call.clone());
     let tells: Vec<Tell> = record.told.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
     desk.teller.tell(&desk.app, Who::Follower, &tells, deadline).await?;
+    if let Some(at_ms) = timers::set_again(&record.call, stored.time_ms) {
+        desk.store.set_timer(&call, at_ms, deadline).await?;
+    }
     if record.touched.is_empty() {
         return Ok(());
     }

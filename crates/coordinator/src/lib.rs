@@ -16,3 +16,4 @@ mod teller;
 mod timers;
 
 pub use coordinator::{Coordinator, Deps, RunningCoordinator, StartError};
+pub use timers::set_again;

@@ -9,6 +9,7 @@ use cluster::coordination::{
     call_key, calls_bucket, decode, devices_filter, presence_bucket, presence_key, user_calls_key,
 };
 use domain::UserId;
+use domain::call::CallId;
 use domain::presence::DeviceRecord;
 use futures_util::future::{join_all, try_join_all};
 use serde::de::DeserializeOwned;
@@ -77,16 +78,15 @@ impl Store {
 
     /// Carries a commit out. `Ok`: it is committed; those users' records did not follow yet.
     pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Vec<UserId>, NotStored> {
-        let timer = commit.timer.as_ref().map(|(call, at_ms)| timers::schedule(&self.app, call, *at_ms));
         let timer = async {
-            match timer {
-                Some(timer) => self.append(timer, deadline).await,
+            match &commit.timer {
+                Some((call, at_ms)) => self.set_timer(call, *at_ms, deadline).await,
                 None => Ok(()),
             }
         };
         let (reserved, timed) = tokio::join!(self.write(&commit.before, deadline), timer);
         reserved?;
-        timed?;
+        timed.map_err(|Unavailable| NotStored::Unavailable)?;
         self.append(self.message(&commit.point), deadline).await?;
         let after = commit.after.iter().map(async |write| {
             let stored = self.append(self.message(write), deadline).await;
@@ -102,6 +102,12 @@ impl Store {
         self.append(self.message(first), deadline).await?;
         let rest = rest.iter().map(|write| self.append(self.message(write), deadline));
         join_all(rest).await.into_iter().collect()
+    }
+
+    /// Setting it again does no harm.
+    pub async fn set_timer(&self, call: &CallId, at_ms: u64, deadline: Instant) -> Result<(), Unavailable> {
+        let timer = timers::schedule(&self.app, call, at_ms);
+        self.append(timer, deadline).await.map_err(|_| Unavailable)
     }
 
     async fn append(&self, message: Append, deadline: Instant) -> Result<(), NotStored> {

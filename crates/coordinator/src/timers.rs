@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::{Append, schedule_append};
 use cluster::subject::escape_token;
-use domain::call::CallId;
+use domain::call::{Call, CallId};
 
 /// A fired timer that nobody took for so long has been overtaken by a sweep.
 const FIRED_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -33,6 +33,15 @@ pub fn schedule(app: &str, call: &CallId, at_ms: u64) -> Append {
         payload,
         Some(FIRED_TTL),
     )
+}
+
+/// A timer was set before its call was committed: one whose time had come by then may have fired, and found nothing to do. By the
+/// server's clock, which fires timers and dates records; another server's, after an election, is not this far off.
+const FIRED_BEFORE_MS: u64 = 5_000;
+
+/// The timer that is to be set once more, now that this record is stored.
+pub fn set_again(call: &Call, stored_ms: u64) -> Option<u64> {
+    call.next_deadline_ms().filter(|at_ms| *at_ms <= stored_ms + FIRED_BEFORE_MS)
 }
 
 /// The call and time of a fired timer.

@@ -72,10 +72,14 @@ impl<'a> Settling<'a> {
         self.known.users.contains_key(user) && self.entry(user) != self.meant(user).as_ref()
     }
 
-    /// It may be the first half of a commit that is under way: of a new call, or of coming into one.
+    /// It may be the first half of a commit that is under way: of a new call, or of coming into one. Not if the call was written
+    /// since (both are in one stream): whoever made it read the call before, and will find it changed.
     fn is_reserved(&self, user: &UserId) -> bool {
         let Some(entry) = self.entry(user) else { return false };
-        self.call.is_none_or(|call| !call.status.is_over() && entry.state == UserCallState::In)
+        let revs = (self.known.users.get(user), self.known.calls.get(self.id));
+        let written_since = matches!(revs, (Some(user), Some(call)) if user.rev < call.rev);
+        let takes_part = |call: &Call| !call.status.is_over() && entry.state == UserCallState::In;
+        !written_since && self.call.is_none_or(takes_part)
     }
 
     fn mirroring(&self, user: &UserId) -> Write {

@@ -46,6 +46,7 @@ enum Work {
     Command(Box<Command>),
     Fold(Refold),
     Settle(CallId, Vec<UserId>),
+    SetTimer(CallId, u64),
     /// Only `telling`.
     Tell,
 }
@@ -148,7 +149,7 @@ impl Task {
         match &self.work {
             Work::Command(command) => command.actor.as_ref().map(|_| command.id),
             Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
-            Work::Settle(..) | Work::Tell => None,
+            Work::Settle(..) | Work::SetTimer(..) | Work::Tell => None,
         }
     }
 }
@@ -157,14 +158,16 @@ impl Task {
 fn after_telling(record: &CallRecord, since_ms: u64, id: u128) -> VecDeque<Work> {
     let call = &record.call.id;
     let users: Vec<UserId> = record.touched.iter().map(|touched| touched.user.clone()).collect();
+    let again =
+        coordinator::set_again(&record.call, since_ms).map(|at_ms| Work::SetTimer(call.clone(), at_ms));
     if users.is_empty() {
-        return VecDeque::new();
+        return again.into_iter().collect();
     }
     let back = record.touched.iter().filter(|touched| touched.back).map(|touched| {
         let act = Act::Devices { user: touched.user.clone(), present: Vec::new(), since_ms };
         Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
     });
-    std::iter::once(Work::Settle(call.clone(), users)).chain(back).collect()
+    again.into_iter().chain([Work::Settle(call.clone(), users)]).chain(back).collect()
 }
 
 impl Sim {
@@ -256,6 +259,11 @@ impl Sim {
         }
         match task.next.pop_front() {
             Some(Work::Settle(..)) if self.breaks(Broken::Follow) => Ok(Next::End),
+            Some(Work::SetTimer(call, at_ms)) => {
+                self.set_timer(call, at_ms);
+                task.telling = Some((VecDeque::new(), Reply::Unavailable));
+                Ok(Next::Again)
+            }
             Some(work) => {
                 (task.work, task.waits) = (work, 0);
                 Ok(Next::Again)
@@ -273,7 +281,7 @@ impl Sim {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
             Work::Fold(refold) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
             Work::Settle(call, users) => plan::call::settle(&self.app, call, users, &task.known, unix_ms),
-            Work::Tell => return Ok(Next::End),
+            Work::SetTimer(..) | Work::Tell => return Ok(Next::End),
         };
         match step {
             Step::Load(keys) => self.load(task, keys),
