@@ -74,10 +74,6 @@ pub enum Broken {
     Follow,
     /// Reservations that nobody confirms stay.
     Dangling,
-    /// They are taken away from under somebody who is about to confirm them.
-    Fence,
-    /// Reservations are made in any order.
-    Order,
     /// Calls have no timers.
     SetTimers,
     /// What was read from a lagging replica is concluded from.

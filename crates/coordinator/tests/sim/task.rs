@@ -377,9 +377,6 @@ impl Sim {
             }
         }
         commit.before.retain(|write| !self.is_broken_off(write));
-        if self.breaks(Broken::Order) {
-            self.shuffle(&mut commit.before);
-        }
         let mut rest = self.in_order(commit.before, Op::Before);
         if let Some((call, at_ms)) = commit.timer {
             let at = self.chance.below(rest.len() as u64 + 1);
@@ -393,10 +390,7 @@ impl Sim {
         Ok(Next::Again)
     }
 
-    fn repair(&mut self, task: &mut Task, mut writes: Vec<Write>) {
-        if self.breaks(Broken::Fence) {
-            writes.retain(|write| !matches!(write.key, Key::Call(_)));
-        }
+    fn repair(&mut self, task: &mut Task, writes: Vec<Write>) {
         let rest = self.in_order(writes, Op::Before);
         task.writing = Some(Writing { rest, done: None, late: Vec::new() });
     }
