@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{
-    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCalls, View, World,
+    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCallState, UserCalls, View,
+    World,
 };
 
 use super::mirror::{Settling, own, write_user};
@@ -258,9 +259,23 @@ fn writes(
         let before = was.get(user).map(|entry| entry.state);
         is.get(user).is_some_and(|entry| entry.state.takes_a_place(before))
     };
-    let write = |(user, calls): (&UserId, &UserCalls)| write_user(known, user.clone(), calls);
     let (before, after): (Vec<_>, Vec<_>) = users.iter().partition(|(user, _)| takes_a_place(user));
-    (before.into_iter().map(write).collect(), after.into_iter().map(write).collect())
+    let write = |(user, calls): (&UserId, &UserCalls)| write_user(known, user.clone(), calls);
+    (
+        before.into_iter().map(|it| reserve(known, &call.id, it)).collect(),
+        after.into_iter().map(write).collect(),
+    )
+}
+
+/// A place that the user has in this call is not given up: the call was made by another try after this one looked, and this one
+/// will find out.
+fn reserve(known: &Known, call: &CallId, (user, calls): (&UserId, &UserCalls)) -> Write {
+    let mut calls = calls.clone();
+    let noted = known.users.get(user).and_then(|entry| entry.value.as_ref()?.get(call));
+    if let Some(noted) = noted.filter(|noted| noted.state == UserCallState::In) {
+        calls.set(call, Some(noted.clone()));
+    }
+    write_user(known, user.clone(), &calls)
 }
 
 fn timer(command: &Command, previous: Option<&Call>, call: &Call) -> Option<(CallId, u64)> {
