@@ -48,6 +48,9 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
     {
         return step;
     }
+    if let Some(step) = note.and_then(|note| give_up_answer(app, command, note, known, now_ms)) {
+        return step;
+    }
     conclude(app, command, &settling, &world)
 }
 
@@ -153,6 +156,22 @@ fn plan_glare(app: &App, command: &Command, other: &CallId, known: &Known, now_m
         },
         step => Some(step),
     }
+}
+
+/// Another try of the command may still be about to answer the noted call, which rings by its clock and not by this one: it must fail
+/// before the command goes on as what it is. A call written after the note has made it fail.
+fn give_up_answer(
+    app: &App,
+    command: &Command,
+    note: &CallRecord,
+    known: &Known,
+    now_ms: u64,
+) -> Option<Step> {
+    let other = &note.call.id;
+    let rings = own(known, other).is_some_and(|record| record.call.status.is_waiting());
+    let fenced =
+        known.calls.get(other).map(|entry| entry.rev) > known.calls.get(&command.call).map(|it| it.rev);
+    (rings && !fenced).then(|| Step::Repair(vec![settling(app, other, known, now_ms).fence()]))
 }
 
 /// Both have begun, and the other's call is about to be made; or whoever was making it is dead.

@@ -90,7 +90,7 @@ impl<'a> Settling<'a> {
     }
 
     /// What stands there, stored once more; where nothing does, a deletion.
-    fn fence(&self) -> Write {
+    pub fn fence(&self) -> Write {
         let entry = self.known.calls.get(self.id);
         let record = entry.and_then(|entry| entry.value.as_ref());
         Write {
