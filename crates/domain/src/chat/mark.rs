@@ -126,11 +126,8 @@ mod tests {
 
     #[test]
     fn unread_is_what_others_said_since() {
-        let mut talk: Vec<Message> = ["ann", "bob", "eve", "bob", "eve"]
-            .iter()
-            .zip(1..)
-            .map(|(who, n)| message(n, who, None))
-            .collect();
+        let mut talk: Vec<Message> =
+            ["ann", "bob", "eve", "bob", "eve"].iter().zip(1..).map(|(who, n)| message(n, who, None)).collect();
         let count = |talk: &[Message], who: &str, read| unread(talk, &user(who), Mark { read, delivered: 0 });
         assert_eq!(count(&talk, "ann", 0), 4);
         assert_eq!(count(&talk, "ann", 3), 2);

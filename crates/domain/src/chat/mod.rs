@@ -236,11 +236,7 @@ fn check(draft: &Draft, limits: &ChatLimits) -> Result<(), Rejection> {
         return Err(over("number of attachments", limits.max_attachments, "limits.message_attachments"));
     }
     if draft.attachments.iter().any(|it| json_bytes(it) > limits.max_attachment_bytes) {
-        return Err(over(
-            "size of an attachment's description",
-            limits.max_attachment_bytes,
-            "limits.attachment_bytes",
-        ));
+        return Err(over("size of an attachment's description", limits.max_attachment_bytes, "limits.attachment_bytes"));
     }
     if !draft.metadata.is_empty() && json_bytes(&draft.metadata) > limits.max_metadata_bytes {
         return Err(over("size of the metadata", limits.max_metadata_bytes, "limits.metadata_bytes"));
@@ -304,13 +300,11 @@ mod tests {
     #[test]
     fn what_comes_with_a_message_is_bounded() {
         let limits = ChatLimits { max_attachment_bytes: 16, max_metadata_bytes: 16, ..ChatLimits::default() };
-        let refused =
-            |draft: &Draft| decide(&Head::default(), draft, &limits, 0).err().map(|it| it.to_string());
+        let refused = |draft: &Draft| decide(&Head::default(), draft, &limits, 0).err().map(|it| it.to_string());
         let attached = |url: &str| Draft { attachments: vec![json!({ "url": url })], ..draft("") };
         assert_eq!(refused(&attached("12345")), None);
         assert!(refused(&attached("1234567")).unwrap().contains("limits.attachment_bytes"));
-        let described =
-            Draft { metadata: json!({ "a": "123456789" }).as_object().unwrap().clone(), ..draft("x") };
+        let described = Draft { metadata: json!({ "a": "123456789" }).as_object().unwrap().clone(), ..draft("x") };
         assert!(refused(&described).unwrap().contains("limits.metadata_bytes"));
     }
 
