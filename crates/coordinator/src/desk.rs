@@ -5,17 +5,23 @@ use std::time::{Duration, Instant};
 
 use bus::{Bus, Request};
 use cluster::coordination::{self, Reply};
-use domain::call::{self, Command, CommandId};
+use domain::UserId;
+use domain::call::{self, CallId, Command, CommandId};
 
 use crate::clock::unix_ms;
 use crate::metrics::Metrics;
 use crate::plan::presence::{Chosen, Refold};
-use crate::plan::{self, App, Done, Step};
+use crate::plan::{self, App, Done, Known, Step};
 use crate::store::{NotStored, Store, Unavailable};
 use crate::teller::{Teller, Who};
 
 /// A request is answered within this time: whoever asked repeats it then.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
+
+/// The first pause for somebody who is in the middle of it; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// So many pauses at most where work that could not be done comes again.
+const WAITS: u32 = 4;
 
 /// One application's desk; shared by all who work at it.
 #[derive(Debug)]
@@ -56,8 +62,10 @@ impl Desk {
     /// Carries a command for a call out. What is committed is true whether or not it could be told yet: a follower of the
     /// call's record tells it then.
     pub async fn call(&self, command: &Command, deadline: Instant) -> Result<Reply, Unavailable> {
-        let planned = |known: &plan::Known| plan::call::plan(&self.app, command, known, unix_ms());
-        let (done, _) = self.carry_out(planned, deadline).await?;
+        let planned = |known: &Known| plan::call::plan(&self.app, command, known, unix_ms());
+        // Nobody waits for what follows from devices: it comes again.
+        let waits = if matches!(command.act, call::Act::Devices { .. }) { WAITS } else { u32::MAX };
+        let (done, _) = self.carry_out(planned, Patience::new(waits, deadline)).await?;
         if self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await.is_err() {
             tracing::debug!(app = self.app.name, "left to a follower");
         }
@@ -68,8 +76,8 @@ impl Desk {
     /// committed, unseen by whoever folds that change: so what is committed is folded again, by a follower of the record
     /// itself, until nothing changes and it is told.
     pub async fn fold(&self, refold: &Refold, deadline: Instant) -> Result<Reply, Unavailable> {
-        let planned = |known: &plan::Known| plan::presence::plan(&self.app, refold, known, unix_ms());
-        let (done, known) = self.carry_out(planned, deadline).await?;
+        let planned = |known: &Known| plan::presence::plan(&self.app, refold, known, unix_ms());
+        let (done, known) = self.carry_out(planned, Patience::new(WAITS, deadline)).await?;
         self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await?;
         for (call, act) in plan::presence::devices_acts(refold, &known) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
@@ -78,42 +86,125 @@ impl Desk {
         Ok(done.reply)
     }
 
+    /// Sees to it that these users' records say what the call says.
+    pub async fn settle(
+        &self,
+        call: &CallId,
+        users: &[UserId],
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        let planned = |known: &Known| plan::call::settle(&self.app, call, users, known, unix_ms());
+        let mut patience = Patience::new(WAITS, deadline);
+        let mut known = fresh();
+        loop {
+            match self.step(planned(&known), &mut known, &mut patience).await? {
+                Stepped::On => {}
+                Stepped::Done(_) => return Ok(()),
+                Stepped::Committed(..) => unreachable!("settling decides nothing"),
+            }
+        }
+    }
+
     async fn carry_out(
         &self,
-        plan: impl Fn(&plan::Known) -> Step,
-        deadline: Instant,
-    ) -> Result<(Done, plan::Known), Unavailable> {
+        plan: impl Fn(&Known) -> Step,
+        mut patience: Patience,
+    ) -> Result<(Done, Known), Unavailable> {
         let mut known = self.store.nothing_known();
         loop {
-            if Instant::now() >= deadline {
-                return Err(Unavailable);
-            }
-            match plan(&known) {
-                Step::Load(keys) => self.store.load(&mut known, keys).await?,
-                Step::Reload => known = fresh(),
-                Step::Done(done) => return Ok((*done, known)),
-                Step::Commit(commit) => {
-                    self.teller.tell(&self.app, Who::Desk, &commit.first, deadline).await?;
-                    match self.store.commit(&commit, deadline).await {
-                        Ok(()) => {
-                            self.metrics.committed(&self.app.name, &commit.done);
-                            return Ok((commit.done, known));
-                        }
-                        Err(NotStored::Conflict) => {
-                            self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
-                            known = fresh();
-                        }
-                        // Perhaps stored: the next look shows it.
-                        Err(NotStored::Unavailable) => known = fresh(),
-                    }
+            match self.step(plan(&known), &mut known, &mut patience).await? {
+                Stepped::On => {}
+                Stepped::Done(done) => return Ok((done, known)),
+                Stepped::Committed(done, late) => {
+                    self.follow_up(&done, &late, patience.deadline).await;
+                    return Ok((done, known));
                 }
             }
         }
     }
+
+    async fn step(
+        &self,
+        step: Step,
+        known: &mut Known,
+        patience: &mut Patience,
+    ) -> Result<Stepped, Unavailable> {
+        let deadline = patience.deadline;
+        if Instant::now() >= deadline {
+            return Err(Unavailable);
+        }
+        match step {
+            Step::Load(keys) => self.store.load(known, keys).await?,
+            Step::Reload => *known = fresh(),
+            Step::Wait => {
+                patience.wait().await?;
+                *known = fresh();
+            }
+            Step::Repair(writes) => {
+                self.count_conflict(self.store.write(&writes, deadline).await);
+                *known = fresh();
+            }
+            Step::Done(done) => return Ok(Stepped::Done(*done)),
+            Step::Commit(commit) => {
+                self.teller.tell(&self.app, Who::Desk, &commit.first, deadline).await?;
+                match self.store.commit(&commit, deadline).await {
+                    Ok(late) => return Ok(Stepped::Committed(commit.done, late)),
+                    // Perhaps stored: the next look shows it.
+                    failed => self.count_conflict(failed.map(drop)),
+                }
+                *known = fresh();
+            }
+        }
+        Ok(Stepped::On)
+    }
+
+    /// What follows from a commit is done as far as can be, before the reply: whoever asked may ask for more at once.
+    async fn follow_up(&self, done: &Done, late: &[UserId], deadline: Instant) {
+        self.metrics.committed(&self.app.name, done);
+        if let (Reply::Call(call), false) = (&done.reply, late.is_empty())
+            && self.settle(&call.id, late, deadline).await.is_err()
+        {
+            tracing::debug!(app = self.app.name, "users' records are left to a follower");
+        }
+    }
+
+    fn count_conflict(&self, stored: Result<(), NotStored>) {
+        if stored == Err(NotStored::Conflict) {
+            self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
+        }
+    }
 }
 
-fn fresh() -> plan::Known {
-    plan::Known { fresh: true, ..plan::Known::default() }
+/// What came of a step.
+enum Stepped {
+    On,
+    Done(Done),
+    /// And whose records did not follow yet.
+    Committed(Done, Vec<UserId>),
+}
+
+/// How long somebody works at one thing, and how often it waits for others in the meantime.
+struct Patience {
+    deadline: Instant,
+    waits: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(waits: u32, deadline: Instant) -> Self {
+        Self { deadline, waits, pause: FIRST_PAUSE }
+    }
+
+    async fn wait(&mut self) -> Result<(), Unavailable> {
+        self.waits = self.waits.checked_sub(1).ok_or(Unavailable)?;
+        tokio::time::sleep(self.pause).await;
+        self.pause *= 2;
+        Ok(())
+    }
+}
+
+fn fresh() -> Known {
+    Known { fresh: true, ..Known::default() }
 }
 
 /// A closed set, for metrics.

@@ -1,7 +1,7 @@
 //! Followers: what changed is worked off by one replica or another, at least once, whatever became of the replica that changed it.
 //!
-//! Calls: a record that was committed is announced (mostly it is already), a timer that fired becomes a tick, a user's changed
-//! calls are folded into the user's presence. Presence: a gateway's changed device record is folded; what was folded is looked at
+//! Calls: a record that was committed is announced and its users' records follow (mostly it is so already), a timer that fired becomes
+//! a tick, a user's changed calls are folded into the user's presence and compared with the calls they name. Presence: a gateway's changed device record is folded; what was folded is looked at
 //! again, and told.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::desk::Desk;
 use crate::plan::presence::Refold;
-use crate::plan::{CallRecord, Of, Tell};
+use crate::plan::{CallRecord, Of, Tell, Touched};
 use crate::store::{self, Unavailable, is_marker};
 use crate::teller::Who;
 use crate::timers;
@@ -101,7 +101,7 @@ async fn changed(desk: &Desk, delivered: &Delivered) -> Result<(), Unavailable> 
     fold_token(desk, token, gone_ms(stored), deadline).await
 }
 
-/// The record's revisions are announced by now; if not, its replica has died in between.
+/// The record's revisions are announced by now, and its users' records follow; if not, its replica has died in between.
 async fn announce(desk: &Desk, stored: &bus::Stored, deadline: Instant) -> Result<(), Unavailable> {
     if is_marker(&stored.headers) {
         return Ok(());
@@ -110,9 +110,24 @@ async fn announce(desk: &Desk, stored: &bus::Stored, deadline: Instant) -> Resul
         tracing::error!(subject = stored.subject, "a call's record cannot be read");
         return Ok(());
     };
-    let of = Of::Call(record.call.id.clone());
+    let call = record.call.id.clone();
+    let of = Of::Call(call.clone());
     let tells: Vec<Tell> = record.told.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
-    desk.teller.tell(&desk.app, Who::Follower, &tells, deadline).await
+    desk.teller.tell(&desk.app, Who::Follower, &tells, deadline).await?;
+    if let Some(at_ms) = timers::set_again(&record.call, stored.time_ms) {
+        desk.store.set_timer(&call, at_ms, deadline).await?;
+    }
+    if record.touched.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<UserId> = record.touched.iter().map(|touched| touched.user.clone()).collect();
+    desk.settle(&call, &users, deadline).await?;
+    for Touched { user, .. } in record.touched.into_iter().filter(|touched| touched.back) {
+        let act = Act::Devices { user, present: Vec::new(), since_ms: stored.time_ms };
+        let command = Command { id: CommandId(rand::random()), call: call.clone(), actor: None, act };
+        desk.call(&command, deadline).await?;
+    }
+    Ok(())
 }
 
 async fn fold_token(desk: &Desk, token: &str, gone_ms: u64, deadline: Instant) -> Result<(), Unavailable> {

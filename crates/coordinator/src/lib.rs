@@ -5,7 +5,6 @@
 //! nodes that died. Start at [`Coordinator::start`].
 
 mod clock;
-mod committer;
 mod coordinator;
 mod desk;
 mod followers;
@@ -17,3 +16,4 @@ mod teller;
 mod timers;
 
 pub use coordinator::{Coordinator, Deps, RunningCoordinator, StartError};
+pub use timers::set_again;

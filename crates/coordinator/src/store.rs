@@ -9,11 +9,11 @@ use cluster::coordination::{
     call_key, calls_bucket, decode, devices_filter, presence_bucket, presence_key, user_calls_key,
 };
 use domain::UserId;
+use domain::call::CallId;
 use domain::presence::DeviceRecord;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use serde::de::DeserializeOwned;
 
-use crate::committer::Committer;
 use crate::plan::{Commit, Entry, Key, Known, Write};
 use crate::timers;
 
@@ -28,7 +28,7 @@ pub struct Unavailable;
 /// Why a commit was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// A key has changed since it was read; or this very commit was stored, and its answer lost.
+    /// A key has changed since it was read; or this very write was stored, and its answer lost.
     Conflict,
     /// Perhaps stored, perhaps not.
     Unavailable,
@@ -41,21 +41,13 @@ pub struct Store {
     app: String,
     calls: String,
     presence: String,
-    committer: Committer,
     /// One replica: every read sees every acked write.
     single: bool,
 }
 
 impl Store {
     pub fn new(bus: Bus, app: &str, single: bool) -> Self {
-        Self {
-            committer: Committer::start(bus.clone()),
-            bus,
-            app: app.to_owned(),
-            calls: calls_bucket(app),
-            presence: presence_bucket(app),
-            single,
-        }
+        Self { bus, app: app.to_owned(), calls: calls_bucket(app), presence: presence_bucket(app), single }
     }
 
     /// What a command begins with.
@@ -84,15 +76,42 @@ impl Store {
         Ok(())
     }
 
-    /// All or nothing. A single write needs no batch.
-    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<(), NotStored> {
-        let mut messages: Vec<Append> = commit.writes.iter().map(|write| self.message(write)).collect();
-        let timer = commit.timer.as_ref();
-        messages.extend(timer.map(|(call, at_ms)| timers::schedule(&self.app, call, *at_ms)));
-        if messages.len() > 1 {
-            return self.committer.commit(messages, deadline).await;
-        }
-        match self.bus.append(messages.remove(0), deadline).await {
+    /// Carries a commit out. `Ok`: it is committed; those users' records did not follow yet.
+    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Vec<UserId>, NotStored> {
+        let timer = async {
+            match &commit.timer {
+                Some((call, at_ms)) => self.set_timer(call, *at_ms, deadline).await,
+                None => Ok(()),
+            }
+        };
+        let (reserved, timed) = tokio::join!(self.write(&commit.before, deadline), timer);
+        reserved?;
+        timed.map_err(|Unavailable| NotStored::Unavailable)?;
+        self.append(self.message(&commit.point), deadline).await?;
+        let after = commit.after.iter().map(async |write| {
+            let stored = self.append(self.message(write), deadline).await;
+            (stored.is_err(), &write.key)
+        });
+        let late = join_all(after).await.into_iter().filter(|(late, _)| *late);
+        Ok(late.filter_map(|(_, key)| key.user_calls().cloned()).collect())
+    }
+
+    /// The first before the others: who conflicts on it has written nothing.
+    pub async fn write(&self, writes: &[Write], deadline: Instant) -> Result<(), NotStored> {
+        let Some((first, rest)) = writes.split_first() else { return Ok(()) };
+        self.append(self.message(first), deadline).await?;
+        let rest = rest.iter().map(|write| self.append(self.message(write), deadline));
+        join_all(rest).await.into_iter().collect()
+    }
+
+    /// Setting it again does no harm.
+    pub async fn set_timer(&self, call: &CallId, at_ms: u64, deadline: Instant) -> Result<(), Unavailable> {
+        let timer = timers::schedule(&self.app, call, at_ms);
+        self.append(timer, deadline).await.map_err(|_| Unavailable)
+    }
+
+    async fn append(&self, message: Append, deadline: Instant) -> Result<(), NotStored> {
+        match self.bus.append(message, deadline).await {
             Ok(_) => Ok(()),
             Err(AppendError::Conflict { .. }) => Err(NotStored::Conflict),
             Err(error) => {
@@ -170,7 +189,7 @@ impl Store {
     fn decoded<T: DeserializeOwned>(&self, entry: Option<KvEntry>) -> Result<Entry<T>, Unavailable> {
         let Some(entry) = entry else { return Ok(Entry::default()) };
         let value = entry.value.map(|bytes| self.decode(&entry.key, &bytes)).transpose()?;
-        Ok(Entry { value, rev: entry.rev })
+        Ok(Entry { value, rev: entry.rev, at_ms: entry.time_ms })
     }
 
     fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, Unavailable> {

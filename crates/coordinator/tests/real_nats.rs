@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bus::child::{ChildOptions, NatsChild};
-use bus::{Bus, BusConfig, Feed, FeedEvent, StreamSpec};
+use bus::{Bus, BusConfig, ChangeKind, Feed, FeedEvent, StreamSpec, WatchEvent};
 use cluster::coordination::{self, Reply, Request, decode, encode};
 use cluster::{Envelope, subject};
 use coordinator::plan::App;
@@ -13,7 +13,7 @@ use coordinator::{Coordinator, Deps, RunningCoordinator};
 use dialects::{Dialect, Realtime, Telehealth};
 use domain::call::{
     Act, Actor, Call, CallId, CallSettings, Command, CommandId, Invite, Kind, Medium, Offer, Person, Refusal,
-    Status, Subject, View, call_room,
+    Status, Subject, UserCall, UserCallState, UserCalls, View, call_room,
 };
 use domain::presence::{self, ChoiceChange, Device, DeviceRecord, Presence};
 use domain::{ChatLimits, UserId};
@@ -236,6 +236,30 @@ async fn both_calling_each_other_make_one_call() {
         assert_eq!(one.id, other.id);
         assert!([one.status, other.status].contains(&Status::Accepted));
     }
+    world.stop().await;
+}
+
+/// A replica that died before it could make the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_was_taken_for_a_call_that_never_came_is_free_again() {
+    let calls = CallSettings { per_user: 1, ..CallSettings::default() };
+    let world = World::start("left", 2, calls).await;
+    let (bucket, user) = (coordination::calls_bucket(APP), UserId::new("a").unwrap());
+    let key = coordination::user_calls_key(&user);
+    let call = CallId::new("c0").unwrap();
+    let left = UserCall { call, state: UserCallState::Calling, peer: UserId::new("b") };
+    let left = encode(&UserCalls { calls: vec![left] });
+    world.bus.kv_put(&bucket, &key, left.into(), None, None).await.unwrap();
+    let refused = world.call("a", "a1", "c1", offer("b")).await.unwrap_err();
+    assert!(matches!(refused, Refusal::OverLimit { .. }), "{refused:?}");
+    let mut watch = world.bus.kv_watch(&bucket, &key, DEADLINE);
+    let removed = async {
+        while !matches!(watch.next().await, WatchEvent::Change(it) if matches!(it.kind, ChangeKind::Deleted { .. }))
+        {
+        }
+    };
+    tokio::time::timeout(DEADLINE, removed).await.expect("it is taken away");
+    assert_eq!(world.call("a", "a1", "c1", offer("b")).await.unwrap().status, Status::Initiating);
     world.stop().await;
 }
 

@@ -1,40 +1,96 @@
 //! Commands for calls.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{
-    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCalls, View, World,
+    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCallState, UserCalls, View,
+    World,
 };
 
-use super::{App, CallRecord, Commit, Done, Entry, Key, Known, Of, PresenceRecord, Step, Tell, Told, Write};
+use super::mirror::{Settling, own, write_user};
+use super::{
+    App, CallRecord, Commit, Done, Entry, Key, Known, Of, PresenceRecord, Step, Tell, Told, Touched, Write,
+};
 
 /// The next step of a command.
 pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
+    if let Some(step) = devices_first(command, known) {
+        return step;
+    }
     let Some(entry) = known.calls.get(&command.call) else {
         return Step::Load(vec![Key::Call(command.call.clone())]);
     };
-    let record = entry.value.as_ref();
     if let Err(refusal) = checked(app, command) {
         return Step::Done(Box::new(Done::reply(Reply::Refused(refusal))));
     }
-    if let Some(other) = record.map(|record| &record.call.id).filter(|id| **id != command.call) {
-        return answered_instead(command, other, known);
+    let record = own(known, &command.call);
+    let note = entry.value.as_ref().filter(|_| record.is_none());
+    if let Some(step) = note.and_then(|note| answered_instead(command, note, known)) {
+        return step;
     }
-    let missing = known.missing(needed(record.map(|record| &record.call), command));
+    let missing = known.missing(needed(record, command, now_ms));
     if !missing.is_empty() {
         return Step::Load(missing);
+    }
+    let settling = settling(app, &command.call, known, now_ms);
+    if let Act::Devices { user, .. } = &command.act
+        && let Some(step) = settling.settle(user)
+    {
+        return step;
     }
     let command = &with_devices(command, known);
     let world = world(record, command, known);
     if record.is_none()
-        && let Some(other) = call::glare(&world, command)
+        && let Some(other) = crossing(&world, command, note, known)
+        && let Some(step) = plan_glare(app, command, &other, known, now_ms)
     {
-        let answer = Command { call: other, act: Act::Answer { glare: true }, ..command.clone() };
-        if let Some(step) = plan_glare(app, command, &answer, known, now_ms) {
-            return step;
-        }
+        return step;
     }
-    conclude(app, command, known, &world, now_ms)
+    if let Some(step) = note.and_then(|note| give_up_answer(app, command, note, known, now_ms)) {
+        return step;
+    }
+    conclude(app, command, &settling, &world)
+}
+
+/// The next step of whoever sees to it that these users' records say what the call says. What may be a reservation is left to the
+/// follower of the user's record.
+pub fn settle(app: &App, call: &CallId, users: &[UserId], known: &Known, now_ms: u64) -> Step {
+    if !known.fresh {
+        return Step::Reload;
+    }
+    let missing = known.missing(users.iter().cloned().map(Key::UserCalls));
+    if !missing.is_empty() {
+        return Step::Load(missing);
+    }
+    if !known.has(&Key::Call(call.clone())) {
+        return Step::Load(vec![Key::Call(call.clone())]);
+    }
+    let Some(record) = own(known, call) else {
+        return Step::Done(Box::new(Done::reply(Reply::Refused(Refusal::UnknownCall))));
+    };
+    match settling(app, call, known, now_ms).plain(users.iter().cloned()) {
+        writes if writes.is_empty() => {
+            Step::Done(Box::new(Done::reply(Reply::Call(Box::new(record.call.clone())))))
+        }
+        writes => Step::Repair(writes),
+    }
+}
+
+fn settling<'a>(app: &App, id: &'a CallId, known: &'a Known, now_ms: u64) -> Settling<'a> {
+    let call = own(known, id).map(|record| &record.call);
+    Settling { known, id, call, now_ms, kept_ms: settings(app).kept_ms }
+}
+
+/// What the user's record says of the call is compared with it, so it is read first, and both at the leader.
+fn devices_first(command: &Command, known: &Known) -> Option<Step> {
+    let Act::Devices { user, .. } = &command.act else { return None };
+    if !known.fresh {
+        return Some(Step::Reload);
+    }
+    let missing = known.missing([Key::UserCalls(user.clone())]);
+    (!missing.is_empty()).then_some(Step::Load(missing))
 }
 
 /// What can be refused without knowing anything is, before a thousand records are read for it.
@@ -49,36 +105,88 @@ fn settings(app: &App) -> &CallSettings {
     &app.dialect.realtime().expect("commands come from applications that have calls").calls
 }
 
-/// The command has answered a call in the other direction before, and made none.
-fn answered_instead(command: &Command, other: &CallId, known: &Known) -> Step {
-    if !matches!(command.act, Act::Initiate(_)) {
-        return Step::Done(Box::new(Done::reply(Reply::Refused(Refusal::UnknownCall))));
-    }
-    let Some(entry) = known.calls.get(other) else { return Step::Load(vec![Key::Call(other.clone())]) };
+/// Under the command's id stands that it answers a call in the other direction. `None`: it has not; so there is no call, and whoever
+/// noted it cannot answer any more, or that call still rings ([`crossing`]).
+fn answered_instead(command: &Command, note: &CallRecord, known: &Known) -> Option<Step> {
     if !known.fresh {
-        return Step::Reload;
+        return Some(Step::Reload);
     }
-    let record = entry.value.as_ref().or(known.calls[&command.call].value.as_ref());
-    let call = record.expect("it names the other call").call.clone();
+    if !matches!(command.act, Act::Initiate(_)) {
+        return None;
+    }
+    let other = &note.call.id;
+    let Some(entry) = known.calls.get(other) else { return Some(Step::Load(vec![Key::Call(other.clone())])) };
+    let call = match &entry.value {
+        Some(record) if !record.call.done.contains(&command.id) => return None,
+        Some(record) => record.call.clone(),
+        None => note.call.clone(),
+    };
     let decision = Decision { call, users: Default::default(), events: Vec::new() };
-    Step::Done(Box::new(repeated(known, decision)))
+    Some(Step::Done(Box::new(repeated(known, decision))))
+}
+
+/// The unanswered call in the other direction.
+fn crossing(world: &World, command: &Command, note: Option<&CallRecord>, known: &Known) -> Option<CallId> {
+    let noted = note.map(|note| &note.call.id).filter(|_| matches!(command.act, Act::Initiate(_)));
+    let rings = |id: &&CallId| own(known, id).is_some_and(|record| record.call.status.is_waiting());
+    noted.filter(rings).cloned().or_else(|| call::glare(world, command))
 }
 
 /// The call in the other direction is answered. `None`: its ring has run out, so the command goes on as what it is. Another refusal
-/// means that one of the records was read before it changed.
-fn plan_glare(app: &App, command: &Command, answer: &Command, known: &Known, now_ms: u64) -> Option<Step> {
-    match plan(app, answer, known, now_ms) {
+/// means that one of the records was read before it changed, or does not follow its call yet.
+fn plan_glare(app: &App, command: &Command, other: &CallId, known: &Known, now_ms: u64) -> Option<Step> {
+    if known.has(&Key::Call(other.clone())) && own(known, other).is_none() {
+        return unborn(app, command, other, known, now_ms);
+    }
+    let answer = Command { call: other.clone(), act: Act::Answer { glare: true }, ..command.clone() };
+    match plan(app, &answer, &without(known, &command.call), now_ms) {
         Step::Commit(mut commit) => {
-            commit.writes.extend(instead(app, command, known, &commit.done.reply));
+            // Before all else: who makes a call under this id cannot come between.
+            commit.before.splice(0..0, instead(app, command, known, &commit.done.reply));
             Some(Step::Commit(commit))
         }
         Step::Done(done) => match done.reply {
             Reply::Refused(Refusal::Over) => None,
-            Reply::Refused(Refusal::OverLimit { .. }) | Reply::Call(_) => Some(Step::Done(done)),
+            Reply::Refused(refusal @ Refusal::OverLimit { .. }) => {
+                Some(refused(&settling(app, &command.call, known, now_ms), refusal))
+            }
+            Reply::Call(_) => Some(Step::Done(done)),
+            _ if known.fresh => Some(Step::Wait),
             _ => Some(Step::Reload),
         },
         step => Some(step),
     }
+}
+
+/// Another try of the command may still be about to answer the noted call, which rings by its clock and not by this one: it must fail
+/// before the command goes on as what it is. A call written after the note has made it fail.
+fn give_up_answer(
+    app: &App,
+    command: &Command,
+    note: &CallRecord,
+    known: &Known,
+    now_ms: u64,
+) -> Option<Step> {
+    let other = &note.call.id;
+    let rings = own(known, other).is_some_and(|record| record.call.status.is_waiting());
+    let fenced =
+        known.calls.get(other).map(|entry| entry.rev) > known.calls.get(&command.call).map(|it| it.rev);
+    (rings && !fenced).then(|| Step::Repair(vec![settling(app, other, known, now_ms).fence()]))
+}
+
+/// Both have begun, and the other's call is about to be made; or whoever was making it is dead.
+fn unborn(app: &App, command: &Command, other: &CallId, known: &Known, now_ms: u64) -> Option<Step> {
+    let Act::Initiate(offer) = &command.act else { return None };
+    settling(app, other, known, now_ms).settle(&offer.invited.first()?.who.user)
+}
+
+/// As if this call had never been begun.
+fn without(known: &Known, call: &CallId) -> Known {
+    let mut known = known.clone();
+    for calls in known.users.values_mut().filter_map(|entry| entry.value.as_mut()) {
+        calls.set(call, None);
+    }
+    known
 }
 
 /// Taken for the call that is not made, so that no other try of the command makes it.
@@ -92,15 +200,28 @@ fn instead(app: &App, command: &Command, known: &Known, reply: &Reply) -> Option
     })
 }
 
-fn conclude(app: &App, command: &Command, known: &Known, world: &World, now_ms: u64) -> Step {
-    let done = match call::decide(world, command, settings(app), now_ms) {
+fn conclude(app: &App, command: &Command, settling: &Settling<'_>, world: &World) -> Step {
+    let known = settling.known;
+    match call::decide(world, command, settings(app), settling.now_ms) {
         Ok(decision) if !decision.events.is_empty() => {
-            return Step::Commit(Box::new(commit(app, command, known, decision, now_ms)));
+            Step::Commit(Box::new(commit(app, command, settling, decision)))
         }
-        Ok(decision) => repeated(known, decision),
-        Err(refusal) => Done::reply(Reply::Refused(refusal)),
+        Ok(decision) if known.fresh => Step::Done(Box::new(repeated(known, decision))),
+        Err(refusal) if known.fresh => refused(settling, refusal),
+        _ => Step::Reload,
+    }
+}
+
+/// A call that is not made leaves nothing behind.
+fn refused(settling: &Settling<'_>, refusal: Refusal) -> Step {
+    let left = match settling.call {
+        None if settling.known.fresh => settling.withdraw(settling.known.users.keys()),
+        _ => Vec::new(),
     };
-    if known.fresh { Step::Done(Box::new(done)) } else { Step::Reload }
+    if !left.is_empty() {
+        return Step::Repair(left);
+    }
+    Step::Done(Box::new(Done::reply(Reply::Refused(refusal))))
 }
 
 /// Nothing changes; what was committed before may not have been told yet.
@@ -115,59 +236,90 @@ fn tell(record: &CallRecord) -> Vec<Tell> {
     record.told.iter().map(|told| Tell { of: of.clone(), told: told.clone() }).collect()
 }
 
-fn commit(app: &App, command: &Command, known: &Known, decision: Decision, now_ms: u64) -> Commit {
+fn commit(app: &App, command: &Command, settling: &Settling<'_>, decision: Decision) -> Commit {
+    let (known, now_ms) = (settling.known, settling.now_ms);
     let Decision { call, users, events } = decision;
-    let before = known.calls.get(&call.id);
-    let previous = before.and_then(|entry| entry.value.as_ref());
+    let previous = own(known, &call.id);
     let news = Told {
         rev: call.rev,
         at_ms: now_ms,
         view: encode(&View::of(&call)).into(),
         announcements: app.dialect.call_changed(&call, &events, now_ms),
     };
-    let (record, dropped) = CallRecord::next(previous, call, news);
+    let touches = touches(users.keys(), came_back(command, &events), now_ms);
+    let (record, dropped) = CallRecord::next(previous, call, news, touches);
     let call = &record.call;
     let of = Of::Call(call.id.clone());
     let first = dropped.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
-    let deadline = call.next_deadline_ms();
-    let moved = deadline != previous.and_then(|record| record.call.next_deadline_ms());
-    // A fired timer is used up: what is still due needs a new one.
-    let used = matches!(command.act, Act::Tick { .. });
-    let timer = deadline.filter(|_| moved || used).map(|at_ms| (call.id.clone(), at_ms));
-    let mut writes = vec![Write {
+    let (before, mut after) = writes(known, settling.call, call, &users);
+    let settled = Settling { call: Some(call), ..*settling };
+    after.extend(settled.plain(known.users.keys().filter(|user| !users.contains_key(*user)).cloned()));
+    let point = Write {
         key: Key::Call(call.id.clone()),
         value: Some(encode(&record).into()),
-        expect: before.map_or(0, |entry| entry.rev),
+        expect: known.calls.get(&call.id).map_or(0, |entry| entry.rev),
         ttl_ms: call.status.is_over().then_some(settings(app).kept_ms),
-    }];
-    let again = came_back(command, &events).filter(|user| !users.contains_key(*user));
-    writes.extend(again.map(|user| write_again(known, user)));
-    writes.extend(users.into_iter().map(|(user, calls)| write_user(known, user, &calls)));
+    };
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events };
-    Commit { first, writes, timer, done }
+    Commit { first, before, timer: timer(command, settling.call, call), point, after, done }
 }
 
-/// Who is back in a seat by a command of its own. The device may be gone already, and whoever folded that saw another one in the
-/// call: so the user's record is written again though it says the same, and its follower looks at the devices after this.
+/// The users' records: those that take a place under a limit are written before the call, in the order of users, the others after
+/// it. Each is written though it may say so already: by another try of the command, whose entry may be about to go.
+fn writes(
+    known: &Known,
+    previous: Option<&Call>,
+    call: &Call,
+    users: &BTreeMap<UserId, UserCalls>,
+) -> (Vec<Write>, Vec<Write>) {
+    let (was, is) = (previous.map(Call::entries).unwrap_or_default(), call.entries());
+    let takes_a_place = |user: &UserId| {
+        let before = was.get(user).map(|entry| entry.state);
+        is.get(user).is_some_and(|entry| entry.state.takes_a_place(before))
+    };
+    let (before, after): (Vec<_>, Vec<_>) = users.iter().partition(|(user, _)| takes_a_place(user));
+    let write = |(user, calls): (&UserId, &UserCalls)| write_user(known, user.clone(), calls);
+    (
+        before.into_iter().map(|it| reserve(known, &call.id, it)).collect(),
+        after.into_iter().map(write).collect(),
+    )
+}
+
+/// A place that the user has in this call is not given up: the call was made by another try after this one looked, and this one
+/// will find out.
+fn reserve(known: &Known, call: &CallId, (user, calls): (&UserId, &UserCalls)) -> Write {
+    let mut calls = calls.clone();
+    let noted = known.users.get(user).and_then(|entry| entry.value.as_ref()?.get(call));
+    if let Some(noted) = noted.filter(|noted| noted.state == UserCallState::In) {
+        calls.set(call, Some(noted.clone()));
+    }
+    write_user(known, user.clone(), &calls)
+}
+
+fn timer(command: &Command, previous: Option<&Call>, call: &Call) -> Option<(CallId, u64)> {
+    let deadline = call.next_deadline_ms();
+    let moved = deadline != previous.and_then(Call::next_deadline_ms);
+    // A fired timer is used up: what is still due needs a new one.
+    let used = matches!(command.act, Act::Tick { .. });
+    deadline.filter(|_| moved || used).map(|at_ms| (call.id.clone(), at_ms))
+}
+
+/// Who is back in a seat by a command of its own.
 fn came_back<'a>(command: &'a Command, events: &[Event]) -> Option<&'a UserId> {
     let user = &command.actor.as_ref()?.who.user;
     let back = events.iter().any(|event| matches!(event, Event::Rejoined { user: it, .. } if it == user));
     back.then_some(user)
 }
 
-fn write_again(known: &Known, user: &UserId) -> Write {
-    let calls = known.users.get(user).and_then(|entry| entry.value.clone()).unwrap_or_default();
-    write_user(known, user.clone(), &calls)
-}
-
-fn write_user(known: &Known, user: UserId, calls: &UserCalls) -> Write {
-    Write {
-        expect: known.users.get(&user).map_or(0, |entry| entry.rev),
-        value: (!calls.is_empty()).then(|| encode(calls).into()),
-        key: Key::UserCalls(user),
-        ttl_ms: None,
-    }
+fn touches<'a>(
+    changed: impl Iterator<Item = &'a UserId>,
+    back: Option<&'a UserId>,
+    at_ms: u64,
+) -> Vec<Touched> {
+    let changed = changed.filter(|user| Some(*user) != back).map(|user| (user, false));
+    let all = changed.chain(back.map(|user| (user, true)));
+    all.map(|(user, back)| Touched { user: user.clone(), at_ms, back }).collect()
 }
 
 /// The devices are read after the call: one that is in the call was listed before it came into it, so it is among them, unless
@@ -182,13 +334,12 @@ fn with_devices(command: &Command, known: &Known) -> Command {
     command
 }
 
-fn needed(call: Option<&Call>, command: &Command) -> Vec<Key> {
+fn needed(record: Option<&CallRecord>, command: &Command, now_ms: u64) -> Vec<Key> {
+    let call = record.map(|record| &record.call);
     let mut keys: Vec<Key> = call::concerned(call, command).into_iter().map(Key::UserCalls).collect();
+    keys.extend(record.iter().flat_map(|it| it.left_alone(now_ms)).cloned().map(Key::UserCalls));
     if let Act::Devices { user, .. } = &command.act {
         keys.push(Key::Devices(user.clone()));
-    }
-    if let (Some(_), Act::Rejoin, Some(actor)) = (call, &command.act, &command.actor) {
-        keys.push(Key::UserCalls(actor.who.user.clone()));
     }
     if let (None, Act::Initiate(offer)) = (call, &command.act) {
         for invite in &offer.invited {
@@ -201,8 +352,11 @@ fn needed(call: Option<&Call>, command: &Command) -> Vec<Key> {
 
 fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World {
     let concerned = call::concerned(record.map(|record| &record.call), command);
+    // Of this call counts what it says itself, not what another try of the command has noted.
+    let mut entries = record.map(|record| record.call.entries()).unwrap_or_default();
     let users = concerned.into_iter().filter_map(|user| {
-        let calls = known.users.get(&user)?.value.clone().unwrap_or_default();
+        let mut calls = known.users.get(&user)?.value.clone().unwrap_or_default();
+        calls.set(&command.call, entries.remove(&user));
         Some((user, calls))
     });
     let chose_busy = |entry: &Entry<PresenceRecord>| {
@@ -219,10 +373,7 @@ fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World
     }
 }
 
-fn chosen<T>(
-    of: &std::collections::BTreeMap<UserId, T>,
-    is: impl Fn(&T) -> bool,
-) -> std::collections::BTreeSet<UserId> {
+fn chosen<T>(of: &BTreeMap<UserId, T>, is: impl Fn(&T) -> bool) -> BTreeSet<UserId> {
     of.iter().filter(|(_, value)| is(value)).map(|(user, _)| user.clone()).collect()
 }
 

@@ -18,16 +18,27 @@ pub enum Key {
     Devices(UserId),
 }
 
+impl Key {
+    pub fn user_calls(&self) -> Option<&UserId> {
+        match self {
+            Self::UserCalls(user) => Some(user),
+            _ => None,
+        }
+    }
+}
+
 /// What a key holds. `rev` is the revision of the last write, a deletion included; 0: none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry<T> {
     pub value: Option<T>,
     pub rev: u64,
+    /// When that was, by the store's clock: milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 impl<T> Default for Entry<T> {
     fn default() -> Self {
-        Self { value: None, rev: 0 }
+        Self { value: None, rev: 0, at_ms: 0 }
     }
 }
 

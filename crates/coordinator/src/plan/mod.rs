@@ -5,6 +5,7 @@
 
 pub mod call;
 mod known;
+mod mirror;
 pub mod presence;
 mod record;
 
@@ -14,7 +15,7 @@ use domain::UserId;
 use domain::call::{CallId, Event};
 
 pub use known::{Entry, Key, Known};
-pub use record::{CallRecord, PresenceRecord, Told};
+pub use record::{CallRecord, PresenceRecord, Told, Touched};
 
 /// What to do next.
 #[derive(Debug)]
@@ -23,25 +24,33 @@ pub enum Step {
     Load(Vec<Key>),
     /// What was read does not fit together, or may be old: forget it and load at the leader.
     Reload,
-    /// Write all or nothing; on a conflict, load anew at the leader.
+    /// Somebody else is in the middle of it: the same after a short pause.
+    Wait,
+    /// Write these, the first before the others; then, as on a conflict, load at the leader and plan anew.
+    Repair(Vec<Write>),
+    /// Carry this out; on a conflict, load anew at the leader.
     Commit(Box<Commit>),
     Done(Box<Done>),
 }
 
-/// An atomic batch on one bucket, and what follows it.
+/// A decision, and what follows it. No atomic batch: the decision is made with the one write `point`. What is stored before it
+/// harms nobody if it never comes; what is stored after it follows from it, and followers see to it.
 #[derive(Debug)]
 pub struct Commit {
     /// To be told before it is stored, oldest first: earlier revisions that the record names no longer afterwards. So nothing is
     /// told after what came later, however long whoever committed it pauses.
     pub first: Vec<Tell>,
-    pub writes: Vec<Write>,
-    /// When the call is to be looked at again.
+    /// Reservations: the first is stored before the others, so that of two who want the same two places only one has the first.
+    pub before: Vec<Write>,
+    /// When the call is to be looked at again; set before the point, too.
     pub timer: Option<(CallId, u64)>,
+    pub point: Write,
+    pub after: Vec<Write>,
     pub done: Done,
 }
 
 /// One key's compare-and-set.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     pub key: Key,
     /// `None` deletes.

@@ -46,7 +46,7 @@ pub fn plan(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Step {
     if before == Some(&after) || (before.is_none() && after.presence.rev == 0 && after.done.is_empty()) {
         return if known.fresh { Step::Done(Box::new(done)) } else { Step::Reload };
     }
-    let write = Write {
+    let point = Write {
         key: Key::Presence(user.clone()),
         value: Some(encode(&after).into()),
         expect: entry.rev,
@@ -54,7 +54,7 @@ pub fn plan(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Step {
     };
     let replaced = before.filter(|before| before.presence.rev < after.presence.rev);
     let first = replaced.and_then(|before| tell(app, &before.presence)).into_iter().collect();
-    Step::Commit(Box::new(Commit { first, writes: vec![write], timer: None, done }))
+    Step::Commit(Box::new(Commit { first, before: Vec::new(), timer: None, point, after: Vec::new(), done }))
 }
 
 /// The user's calls are to look at the devices, which are read for each of them anew.

@@ -70,6 +70,10 @@ pub enum Broken {
     TellFirst,
     /// Nothing stands where another call was answered instead.
     NoteInstead,
+    /// Nobody sees to it that users' records follow their calls.
+    Follow,
+    /// Reservations that nobody confirms stay.
+    Dangling,
     /// Calls have no timers.
     SetTimers,
     /// What was read from a lagging replica is concluded from.

@@ -83,6 +83,8 @@ fn broken_rules_are_found() {
     is_found(Broken::TellFirst, &["was told"]);
     is_found(Broken::SetTimers, &["rings for ever", "waits for ever"]);
     is_found(Broken::ReadFresh, &[""]);
+    is_found(Broken::Follow, &["mirror"]);
+    is_found(Broken::Dangling, &["mirror", "somebody hangs", "something hangs"]);
 }
 
 #[test]

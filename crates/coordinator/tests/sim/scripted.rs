@@ -6,6 +6,7 @@ use domain::call::{
     Act, Actor, CallId, Command, CommandId, Invite, Kind, MediaAct, MediaChange, Medium, Offer, Subject,
 };
 
+use crate::Millis;
 use crate::client::person;
 use crate::sim::{app, unix};
 use crate::store::{At, Store, Value};
@@ -26,16 +27,25 @@ fn offer(to: &str) -> Act {
 
 /// Loads, plans and commits; `None`: there was nothing to commit.
 fn carry_out(store: &mut Store, command: &Command) -> Option<Commit> {
+    let commit = decided(store, command, 0)?;
+    let writes = commit.before.iter().chain([&commit.point]).chain(&commit.after);
+    writes.for_each(|write| assert!(store.write(write, 0, true)));
+    Some(commit)
+}
+
+/// Loads and plans at this time, until there is something to commit.
+fn decided(store: &mut Store, command: &Command, now: Millis) -> Option<Commit> {
     let mut known = Known { fresh: true, ..Known::default() };
     loop {
-        match plan::call::plan(&app(), command, &known, unix(0)) {
+        match plan::call::plan(&app(), command, &known, unix(now)) {
             Step::Load(keys) => keys.iter().for_each(|key| load(store, &mut known, key)),
-            Step::Commit(commit) => {
-                assert!(store.commit(&commit.writes, 0, true));
-                return Some(*commit);
+            Step::Commit(commit) => return Some(*commit),
+            Step::Repair(writes) => {
+                writes.iter().for_each(|write| assert!(store.write(write, 0, true)));
+                known = Known { fresh: true, ..Known::default() };
             }
             Step::Done(_) => return None,
-            Step::Reload => panic!("all of it is fresh"),
+            Step::Reload | Step::Wait => panic!("all of it is fresh, and nobody else is there"),
         }
     }
 }
@@ -59,9 +69,26 @@ fn answered(store: &mut Store) {
 fn who_comes_back_is_looked_at_again() {
     let mut store = Store::default();
     answered(&mut store);
-    let commit =
-        carry_out(&mut store, &command(3, "c1", "a", "a2", Act::Rejoin)).expect("it changes the device");
-    assert!(commit.writes.iter().any(|write| write.key == Key::UserCalls(user("a"))));
+    carry_out(&mut store, &command(3, "c1", "a", "a2", Act::Rejoin)).expect("it changes the device");
+    let record = store.call(&CallId::new("c1").expect("short"), 0).value.expect("it is there");
+    assert!(record.touched.iter().any(|touched| touched.user == user("a") && touched.back));
+}
+
+/// Whoever made a reservation and paused for too long finds the call's key changed, whether or not the call was made before.
+#[test]
+fn who_has_lost_a_reservation_cannot_confirm_it() {
+    let mut store = Store::default();
+    let offers = command(1, "c1", "a", "a1", offer("b"));
+    let paused = decided(&mut store, &offers, 0).expect("it would ring");
+    paused.before.iter().for_each(|write| assert!(store.write(write, 0, true)));
+    for who in ["a", "b"] {
+        let act = Act::Devices { user: user(who), present: Vec::new(), since_ms: 0 };
+        let looks = Command { actor: None, ..command(2, "c1", who, "", act) };
+        assert!(decided(&mut store, &looks, 60_000).is_none());
+        assert_eq!(store.user(&user(who), 0).value, None, "the place is free again");
+    }
+    assert!(!store.write(&paused.point, 0, true), "without a reservation there is no call");
+    carry_out(&mut store, &offers).expect("planned anew it rings");
 }
 
 #[test]

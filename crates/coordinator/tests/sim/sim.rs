@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cluster::coordination::Reply;
-use coordinator::plan::{App, Commit, Known, Of};
+use coordinator::plan::{App, Known, Of};
 use dialects::{Dialect, Realtime, Telehealth};
 use domain::ChatLimits;
 use domain::UserId;
-use domain::call::{CallId, CallSettings, CommandId};
+use domain::call::{CallId, CallSettings};
 use domain::presence::{DeviceRecord, PresenceSettings};
 
 use crate::Millis;
@@ -47,7 +47,7 @@ pub enum Event {
     },
     Fire {
         call: CallId,
-        version: u64,
+        at_ms: u64,
     },
     Write {
         gateway: usize,
@@ -122,7 +122,6 @@ pub struct Sim {
     /// One replica of the streams: no read lags.
     single: bool,
     messages: BTreeMap<u64, Message>,
-    timers: BTreeMap<CallId, (u64, u64)>,
     events: BTreeMap<(Millis, u64), Event>,
     pub count: u64,
 }
@@ -174,7 +173,6 @@ impl Sim {
             conflicts: 0,
             users: (0..users).map(|n| UserId::new(format!("u{n}")).expect("short")).collect(),
             messages: BTreeMap::new(),
-            timers: BTreeMap::new(),
             events: BTreeMap::new(),
             count: 0,
         };
@@ -231,7 +229,7 @@ impl Sim {
             Event::Retry { ask, attempt } => self.retry(ask, attempt),
             Event::Answer { ask, reply } => self.answered(ask, &reply),
             Event::Deliver { message } => self.deliver(message),
-            Event::Fire { call, version } => self.fire(&call, version),
+            Event::Fire { call, at_ms } => self.fire(call, at_ms),
             Event::Write { gateway, life, user, content } => self.write(gateway, life, user, content),
             Event::Written { gateway, life, user, content } => self.written(gateway, life, &user, &content),
             Event::Leave { gateway, life, user } => self.leave(gateway, life, &user),
@@ -338,30 +336,16 @@ impl Sim {
         }
     }
 
-    /// A plan's commit is in the store.
-    pub fn committed(&mut self, command: Option<CommandId>, commit: &Commit) {
-        if let Some((call, at_ms)) = commit.timer.as_ref().filter(|_| !self.breaks(Broken::SetTimers)) {
-            self.count += 1;
-            self.timers.insert(call.clone(), (*at_ms, self.count));
-            let version = self.count;
+    pub fn set_timer(&mut self, call: CallId, at_ms: u64) {
+        if !self.breaks(Broken::SetTimers) {
             let due = at_ms.saturating_sub(unix(self.now));
             let late = self.chance.below(300);
-            self.after(due + late, Event::Fire { call: call.clone(), version });
+            self.after(due + late, Event::Fire { call, at_ms });
         }
-        for write in &commit.writes {
-            let at = At::of(&write.key);
-            let rev = self.store.rev(&at);
-            self.stored(at, rev);
-        }
-        self.check_commit(command, commit);
     }
 
-    fn fire(&mut self, call: &CallId, version: u64) {
-        let Some((at_ms, _)) = self.timers.get(call).copied().filter(|(_, set)| *set == version) else {
-            return;
-        };
-        self.timers.remove(call);
-        let at = At::Due(call.clone());
+    fn fire(&mut self, call: CallId, at_ms: u64) {
+        let at = At::Due(call, at_ms);
         let rev = self.store.put(at.clone(), Some(Value::Due(at_ms)), self.now, None);
         self.stored(at, rev);
     }

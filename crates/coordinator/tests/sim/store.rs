@@ -1,5 +1,4 @@
-//! The two buckets and the event stream, as NATS keeps them: one sequence per bucket, compare-and-set on every key of a batch,
-//! only the newest revision of a key to read or to follow, replicas that lag.
+//! The two buckets and the event stream, as NATS keeps them: one sequence per bucket, compare-and-set on a key, only the newest revision of a key to read or to follow, replicas that lag.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +9,7 @@ use domain::call::{Call, CallId, UserCalls};
 use domain::presence::DeviceRecord;
 
 use crate::Millis;
+use crate::sim::unix;
 
 /// A key of the calls' bucket, or of presence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ pub enum At {
     Call(CallId),
     User(UserId),
     /// A fired timer.
-    Due(CallId),
+    Due(CallId, u64),
     Presence(UserId),
     /// Of one life of a gateway.
     Device(UserId, String),
@@ -67,21 +67,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// All or nothing; whether it was stored. Without `checked` nothing is compared: a broken store.
-    pub fn commit(&mut self, writes: &[Write], now: Millis, checked: bool) -> bool {
-        let fits = |write: &Write| self.rev(&At::of(&write.key)) == write.expect;
-        if checked && !writes.iter().all(fits) {
+    /// Whether it was stored. Without `checked` nothing is compared: a broken store.
+    pub fn write(&mut self, write: &Write, now: Millis, checked: bool) -> bool {
+        let at = At::of(&write.key);
+        if checked && self.rev(&at) != write.expect {
             return false;
         }
-        for write in writes {
-            let at = At::of(&write.key);
-            let value = write.value.as_ref().map(|bytes| match &at {
-                At::Call(_) => Value::Call(decode(bytes).expect("a record")),
-                At::User(_) => Value::User(decode(bytes).expect("a record")),
-                _ => Value::Presence(decode(bytes).expect("a record")),
-            });
-            self.put(at, value, now, None);
-        }
+        let value = write.value.as_ref().map(|bytes| match &at {
+            At::Call(_) => Value::Call(decode(bytes).expect("a record")),
+            At::User(_) => Value::User(decode(bytes).expect("a record")),
+            _ => Value::Presence(decode(bytes).expect("a record")),
+        });
+        self.put(at, value, now, None);
         true
     }
 
@@ -179,5 +176,5 @@ impl Store {
 
 fn entry<T>(stored: Option<&Stored>, take: impl Fn(Value) -> Option<T>) -> Entry<T> {
     let Some(stored) = stored else { return Entry::default() };
-    Entry { value: stored.value.clone().and_then(take), rev: stored.rev }
+    Entry { value: stored.value.clone().and_then(take), rev: stored.rev, at_ms: unix(stored.at_ms) }
 }

@@ -1,31 +1,37 @@
 //! What a replica does for one request or one message, a step at a time: the loops of `desk`, `followers` and `teller`, with every
 //! other task's steps in between.
 
+mod writing;
+
 use std::collections::VecDeque;
 
-use cluster::coordination::{Reply, Request, decode};
+use cluster::coordination::{Reply, Request};
 use coordinator::plan::presence::{Chosen, Refold};
-use coordinator::plan::{self, CallRecord, Commit, Done, Key, Known, Of, Step, Tell, Write};
+use coordinator::plan::{self, CallRecord, Done, Key, Known, Of, Step, Tell};
 use domain::UserId;
-use domain::call::{Act, Command, CommandId};
+use domain::call::{Act, CallId, Command, CommandId};
 
 use crate::Millis;
 use crate::faults::Broken;
 use crate::sim::{Event, Sim};
 use crate::store::{At, Stored, Value};
+use writing::Writing;
 
 const REQUEST_DEADLINE: Millis = 4_000;
 const TRY_AGAIN: Millis = 500;
+const FIRST_PAUSE: Millis = 5;
+const WAITS: u32 = 4;
 
 pub struct Task {
     pub replica: usize,
     origin: Origin,
     deadline: Millis,
     work: Work,
-    /// To be committed once `first` is told.
-    ready: Option<Commit>,
-    /// For the calls of a user that was folded.
-    acts: VecDeque<Command>,
+    /// What is being written.
+    writing: Option<Writing>,
+    /// What comes after `work`: the calls of a user that was folded, the users of a call that was told.
+    next: VecDeque<Work>,
+    waits: u32,
     known: Known,
     /// The calls' and the presence bucket when the oldest of `known` was read.
     since: [u64; 2],
@@ -42,6 +48,8 @@ enum Origin {
 enum Work {
     Command(Box<Command>),
     Fold(Refold),
+    Settle(CallId, Vec<UserId>),
+    SetTimer(CallId, u64),
     /// Only `telling`.
     Tell,
 }
@@ -51,6 +59,7 @@ struct Unavailable;
 /// How a step ends.
 enum Next {
     Again,
+    Pause(Millis),
     /// Replies or acks.
     End,
 }
@@ -80,7 +89,7 @@ impl Task {
         let origin = Origin::Message(message);
         let fold = |user: &UserId, gone_ms| Work::Fold(Refold { user: user.clone(), chosen: None, gone_ms });
         let work = match (at, &stored.value) {
-            (At::Due(call), Some(Value::Due(due_ms))) => {
+            (At::Due(call, _), Some(Value::Due(due_ms))) => {
                 let act = Act::Tick { due_ms: *due_ms };
                 Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
             }
@@ -88,7 +97,8 @@ impl Task {
                 let of = Of::Call(record.call.id.clone());
                 let tells = record.told.iter().map(|told| Tell { of: of.clone(), told: told.clone() });
                 let telling = Some((tells.collect(), Reply::Unavailable));
-                return Some(Self { telling, ..Self::new(replica, origin, now, Work::Tell) });
+                let next = after_telling(record, crate::sim::unix(stored.at_ms), id);
+                return Some(Self { telling, next, ..Self::new(replica, origin, now, Work::Tell) });
             }
             (At::User(user) | At::Presence(user), _) => fold(user, crate::sim::unix(stored.at_ms)),
             (At::Device(user, _), value) => {
@@ -110,22 +120,48 @@ impl Task {
             origin,
             deadline: now + REQUEST_DEADLINE,
             work,
-            ready: None,
-            acts: VecDeque::new(),
+            writing: None,
+            next: VecDeque::new(),
+            waits: 0,
             known: Known::default(),
             since: [0; 2],
             telling: None,
             reply: None,
         }
     }
+
+    /// The client's command that it works at.
+    fn command(&self) -> Option<CommandId> {
+        match &self.work {
+            Work::Command(command) => command.actor.as_ref().map(|_| command.id),
+            Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
+            Work::Settle(..) | Work::SetTimer(..) | Work::Tell => None,
+        }
+    }
+}
+
+/// The users' records follow; who came back is looked at.
+fn after_telling(record: &CallRecord, since_ms: u64, id: u128) -> VecDeque<Work> {
+    let call = &record.call.id;
+    let users: Vec<UserId> = record.touched.iter().map(|touched| touched.user.clone()).collect();
+    let again =
+        coordinator::set_again(&record.call, since_ms).map(|at_ms| Work::SetTimer(call.clone(), at_ms));
+    if users.is_empty() {
+        return again.into_iter().collect();
+    }
+    let back = record.touched.iter().filter(|touched| touched.back).map(|touched| {
+        let act = Act::Devices { user: touched.user.clone(), present: Vec::new(), since_ms };
+        Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
+    });
+    again.into_iter().chain([Work::Settle(call.clone(), users)]).chain(back).collect()
 }
 
 impl Sim {
     /// One step of a task; it steps again until it ends.
     pub fn step(&mut self, id: u64) {
         let Some(mut task) = self.tasks.remove(&id) else { return };
-        let next = match task.ready.take() {
-            Some(commit) => self.commit(&mut task, commit),
+        let next = match task.writing.take() {
+            Some(writing) => self.write_one(&mut task, writing),
             None if task.telling.is_some() => self.tell_one(&mut task),
             None => self.planned(&mut task),
         };
@@ -134,7 +170,15 @@ impl Sim {
                 self.tasks.insert(id, task);
                 self.step_soon(id);
             }
+            Ok(Next::Pause(pause)) => {
+                self.tasks.insert(id, task);
+                self.after(pause, Event::Step { task: id });
+            }
             Ok(Next::End) => self.end(task),
+            // Left to a follower.
+            Err(Unavailable) if task.reply.is_some() && matches!(task.origin, Origin::Ask(_)) => {
+                self.end(task)
+            }
             Err(Unavailable) => self.give_up(&task),
         }
     }
@@ -196,12 +240,18 @@ impl Sim {
         self.check_reply(&done);
         task.known = self.nothing_known();
         match &task.work {
-            Work::Tell => return Ok(Next::End),
-            Work::Command(_) | Work::Fold(_) => task.reply.get_or_insert(done),
-        };
-        match task.acts.pop_front() {
-            Some(command) => {
-                task.work = Work::Command(command.into());
+            Work::Tell => {}
+            _ => drop(task.reply.get_or_insert(done)),
+        }
+        match task.next.pop_front() {
+            Some(Work::Settle(..)) if self.breaks(Broken::Follow) => Ok(Next::End),
+            Some(Work::SetTimer(call, at_ms)) => {
+                self.set_timer(call, at_ms);
+                task.telling = Some((VecDeque::new(), Reply::Unavailable));
+                Ok(Next::Again)
+            }
+            Some(work) => {
+                (task.work, task.waits) = (work, 0);
                 Ok(Next::Again)
             }
             None => Ok(Next::End),
@@ -216,7 +266,8 @@ impl Sim {
         let step = match &task.work {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
             Work::Fold(refold) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
-            Work::Tell => return Ok(Next::End),
+            Work::Settle(call, users) => plan::call::settle(&self.app, call, users, &task.known, unix_ms),
+            Work::SetTimer(..) | Work::Tell => return Ok(Next::End),
         };
         match step {
             Step::Load(keys) => self.load(task, keys),
@@ -228,10 +279,25 @@ impl Sim {
                 );
                 self.forget(task);
             }
+            Step::Wait => return self.wait(task),
+            Step::Repair(writes) => self.repair(task, writes),
             Step::Done(done) => self.conclude(task, *done),
             Step::Commit(commit) => return self.prepare(task, *commit),
         }
         Ok(Next::Again)
+    }
+
+    fn wait(&mut self, task: &mut Task) -> Result<Next, Unavailable> {
+        let for_ever = matches!(&task.work, Work::Command(command) if command.actor.is_some());
+        if !for_ever && self.breaks(Broken::Dangling) {
+            return Ok(Next::End);
+        }
+        if task.waits >= WAITS && !for_ever {
+            return Err(Unavailable);
+        }
+        task.waits += 1;
+        self.forget(task);
+        Ok(Next::Pause(FIRST_PAUSE << task.waits.min(10)))
     }
 
     fn forget(&mut self, task: &mut Task) {
@@ -243,7 +309,7 @@ impl Sim {
         if let Work::Fold(refold) = &task.work {
             for (call, act) in plan::presence::devices_acts(refold, &task.known) {
                 let id = CommandId(self.any_id());
-                task.acts.push_back(Command { id, call, actor: None, act });
+                task.next.push_back(Work::Command(Command { id, call, actor: None, act }.into()));
             }
         }
         if let (Work::Command(command), Reply::Refused(_)) = (&task.work, &done.reply) {
@@ -288,51 +354,5 @@ impl Sim {
                 }
             }
         }
-    }
-
-    fn prepare(&mut self, task: &mut Task, mut commit: Commit) -> Result<Next, Unavailable> {
-        if !self.breaks(Broken::TellFirst) {
-            for tell in std::mem::take(&mut commit.first) {
-                self.tell(task.replica, &tell)?;
-            }
-        }
-        commit.writes.retain(|write| !self.is_broken_off(write));
-        task.ready = Some(commit);
-        Ok(Next::Again)
-    }
-
-    /// A write that a broken world leaves out.
-    fn is_broken_off(&self, write: &Write) -> bool {
-        match (self.broken, &write.key, &write.value) {
-            (Some(Broken::NoteInstead), Key::Call(call), Some(bytes)) => {
-                decode::<CallRecord>(bytes).expect("a record").call.id != *call
-            }
-            _ => false,
-        }
-    }
-
-    fn commit(&mut self, task: &mut Task, commit: Commit) -> Result<Next, Unavailable> {
-        let trouble = self.chance.percent(self.faults.lost_writes);
-        if trouble && self.chance.percent(50) {
-            self.forget(task);
-            return Ok(Next::Again);
-        }
-        let command = match &task.work {
-            Work::Command(command) => command.actor.as_ref().map(|_| command.id),
-            Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
-            Work::Tell => None,
-        };
-        if !self.store.commit(&commit.writes, self.now, !self.breaks(Broken::Compare)) {
-            self.conflicts += 1;
-            self.forget(task);
-            return Ok(Next::Again);
-        }
-        self.committed(command, &commit);
-        if trouble {
-            self.forget(task);
-            return Ok(Next::Again);
-        }
-        self.conclude(task, commit.done);
-        Ok(Next::Again)
     }
 }

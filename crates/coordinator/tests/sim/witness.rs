@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::coordination::{Reply, Request};
-use coordinator::plan::{Commit, Key, Of};
+use coordinator::plan::{Key, Of, Write};
 use domain::UserId;
 use domain::call::{
     Act, Call, CallId, CommandId, Event, Kind, Leg, Seat, Status, UserCallState, UserCalls, View,
@@ -43,25 +43,20 @@ impl Witness {
 }
 
 impl Sim {
-    pub fn check_commit(&mut self, command: Option<CommandId>, commit: &Commit) {
-        if let Some(id) = command.filter(|id| !self.is_repeat(id, commit)) {
+    /// A decision was committed.
+    pub fn check_point(&mut self, command: Option<CommandId>, point: &Write, events: &[Event]) {
+        if let Some(id) = command.filter(|id| !self.is_repeat(id, point)) {
             let first = self.witness.effects.insert(id.0, self.store.seqs()[0]).is_none();
-            assert!(first, "a command had two effects: {:?}", commit.done.events);
+            assert!(first, "a command had two effects: {events:?}");
         }
-        for write in &commit.writes {
-            match &write.key {
-                Key::Call(call) if self.is_instead(call) => {}
-                Key::Call(call) => self.check_call(call, &commit.done.events),
-                Key::UserCalls(user) => self.check_user(user),
-                _ => {}
-            }
+        if let Key::Call(call) = &point.key {
+            self.check_call(call, events);
         }
     }
 
     /// A choice that was made before may find something else to fold.
-    fn is_repeat(&self, id: &CommandId, commit: &Commit) -> bool {
-        let [write] = &commit.writes[..] else { return false };
-        match self.store.previous(&At::of(&write.key)).and_then(|stored| stored.value.as_ref()) {
+    fn is_repeat(&self, id: &CommandId, point: &Write) -> bool {
+        match self.store.previous(&At::of(&point.key)).and_then(|stored| stored.value.as_ref()) {
             Some(Value::Presence(record)) => record.done.contains(id),
             _ => false,
         }
@@ -72,12 +67,6 @@ impl Sim {
             Some(Value::Call(record)) => Some(record.call.clone()),
             _ => None,
         }
-    }
-
-    /// Another call was answered instead of making this one.
-    fn is_instead(&self, call: &CallId) -> bool {
-        let fresh = !self.witness.revs.contains_key(call);
-        fresh && self.call(call).is_some_and(|record| record.id != *call)
     }
 
     fn user_calls(&self, user: &UserId) -> UserCalls {
@@ -104,9 +93,7 @@ impl Sim {
         assert_eq!(users.len(), call.seats.len(), "a user has two seats");
         assert!(call.kind == Kind::Conference || users.len() == 2);
         for seat in &call.seats {
-            let calls = self.user_calls(&seat.who.user);
-            let noted = calls.get(id).map(|entry| entry.state);
-            assert_eq!(noted, expected(&call, seat), "{}'s record does not mirror the call", seat.who.user);
+            self.check_limits(&seat.who.user);
         }
         self.check_loss(&call, events);
         self.check_glare(&call);
@@ -139,15 +126,29 @@ impl Sim {
         }
     }
 
+    /// Of the calls that are committed, whatever the records say.
+    fn check_limits(&self, user: &UserId) {
+        let seats = self.store.calls().filter_map(|call| expected(call, call.seat(user)?));
+        let (ringing, taken): (Vec<_>, Vec<_>) = seats.partition(|state| *state == UserCallState::Ringing);
+        let settings = &self.app.dialect.realtime().expect("it has calls").calls;
+        assert!(taken.len() <= settings.per_user, "{user} is in too many calls");
+        assert!(ringing.len() <= settings.ringing_per_user, "too many calls ring for {user}");
+    }
+
+    /// In the end the records mirror the calls, and name no others.
     fn check_user(&self, user: &UserId) {
         let calls = self.user_calls(user);
-        let settings = &self.app.dialect.realtime().expect("it has calls").calls;
-        assert!(calls.taken_part_in() <= settings.per_user, "{user} is in too many calls");
-        assert!(calls.ringing() <= settings.ringing_per_user, "too many calls ring for {user}");
         for entry in &calls.calls {
-            let call = self.call(&entry.call).expect("a record names a call that is there");
+            let call = self.call(&entry.call).filter(|call| call.id == entry.call);
+            let call =
+                call.unwrap_or_else(|| panic!("{user}'s record does not mirror: there is no such call"));
             let seat = call.seat(user).expect("a record names the user's calls");
             assert_eq!(Some(entry.state), expected(&call, seat), "{user}'s record does not mirror the call");
+        }
+        for call in self.store.calls() {
+            let Some(seat) = call.seat(user) else { continue };
+            let noted = calls.get(&call.id).map(|entry| entry.state);
+            assert_eq!(noted, expected(call, seat), "{user}'s record does not mirror the call");
         }
     }
 

@@ -12,7 +12,6 @@
 
 mod begin;
 mod media;
-mod mirror;
 mod part;
 mod ring;
 
@@ -20,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Act, Actor, Call, CallId, CallSettings, Command, CommandId, Event, Kind, Leg, Limit, REMEMBERED_COMMANDS,
-    Refusal, Status, UserCall, UserCallState, UserCalls, apply,
+    Refusal, Status, UserCall, UserCalls, apply,
 };
 use crate::UserId;
 
@@ -29,7 +28,7 @@ use crate::UserId;
 pub struct World {
     /// `None`: there is no such call.
     pub call: Option<Call>,
-    /// Of everybody in [`concerned`]; who is missing has no calls.
+    /// Of everybody in [`concerned`]; who is missing has no calls. Of this call they say what it says itself.
     pub users: BTreeMap<UserId, UserCalls>,
     /// Invited users who chose not to be disturbed.
     pub do_not_disturb: BTreeSet<UserId>,
@@ -62,7 +61,7 @@ pub fn concerned(call: Option<&Call>, command: &Command) -> Vec<UserId> {
         }
         (Some(call), _) if call.status.is_over() => BTreeSet::new(),
         (Some(call), _) => {
-            actor.filter(|user| call.seat(user).is_some()).chain(mirror::entries(call).into_keys()).collect()
+            actor.filter(|user| call.seat(user).is_some()).chain(call.entries().into_keys()).collect()
         }
     };
     users.into_iter().collect()
@@ -128,14 +127,7 @@ impl<'a> Draft<'a> {
         });
         let seen = [Some(call.created_ms), call.accepted_ms].into_iter().flatten().chain(joined).max();
         let now_ms = now_ms.max(seen.unwrap_or(0));
-        Self {
-            entries: mirror::entries(&call),
-            call,
-            events: Vec::new(),
-            users: &world.users,
-            settings,
-            now_ms,
-        }
+        Self { entries: call.entries(), call, events: Vec::new(), users: &world.users, settings, now_ms }
     }
 
     fn act(&mut self, act: &Act, actor: &Actor) -> Result<(), Refusal> {
@@ -174,8 +166,23 @@ impl<'a> Draft<'a> {
         if command.act.is_remembered() {
             self.remember(command.id);
         }
-        let users = mirror::changed(&self.call, &self.entries, self.users);
+        let users = self.changed_users();
         Decision { call: self.call, users, events: self.events }
+    }
+
+    /// The records of everybody of whom the call says something else now. Those that stay as they are need not have been loaded.
+    fn changed_users(&self) -> BTreeMap<UserId, UserCalls> {
+        let mut now = self.call.entries();
+        let mut changed = BTreeMap::new();
+        for user in self.call.seats.iter().map(|seat| &seat.who.user) {
+            let entry = now.remove(user);
+            if self.entries.get(user) != entry.as_ref() {
+                let mut calls = self.users.get(user).cloned().unwrap_or_default();
+                calls.set(&self.call.id, entry);
+                changed.insert(user.clone(), calls);
+            }
+        }
+        changed
     }
 
     fn remember(&mut self, command: CommandId) {
