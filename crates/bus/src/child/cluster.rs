@@ -9,6 +9,9 @@ use super::{ChildError, ChildOptions, NatsChild, START_TIMEOUT};
 /// Servers of a [`NatsCluster`]: the least that survives the loss of one.
 const SERVERS: usize = 3;
 
+/// Tries to start with ports that stay free.
+const START_TRIES: usize = 3;
+
 /// Three servers on loopback that replicate among each other.
 #[derive(Debug)]
 pub struct NatsCluster {
@@ -19,6 +22,17 @@ impl NatsCluster {
     /// Starts three servers under `dir` and waits until all are healthy, the metadata leader elected included.
     /// `options` gives everything but the data directory and the port.
     pub async fn start(dir: &Path, options: &ChildOptions) -> Result<Self, ChildError> {
+        for _ in 1..START_TRIES {
+            match Self::try_start(dir, options).await {
+                // Somebody took a route port between our look and the server's: others are free.
+                Err(ChildError::Exited { log, .. }) if log.contains("address already in use") => {}
+                started => return started,
+            }
+        }
+        Self::try_start(dir, options).await
+    }
+
+    async fn try_start(dir: &Path, options: &ChildOptions) -> Result<Self, ChildError> {
         let route_ports = free_ports(dir)?;
         let routes: Vec<String> =
             route_ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
