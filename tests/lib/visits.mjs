@@ -44,14 +44,14 @@ export class Users {
 
 /** Joins and resolves with the ack, which must be a success. */
 export async function join(socket, roomId, metadata) {
-  const ack = await socket.timeout(10_000).emitWithAck("room:join", { roomId, roomType: roomId.split(":")[0], metadata });
+  const ack = await socket.timeout(30_000).emitWithAck("room:join", { roomId, roomType: roomId.split(":")[0], metadata });
   assert.equal(ack.success, true, JSON.stringify(ack));
   return ack;
 }
 
 /** Sends and resolves with the message of the ack, which must be a success. */
 export async function send(socket, message, to) {
-  const ack = await socket.timeout(10_000).emitWithAck("message:send", { message, ...to });
+  const ack = await socket.timeout(30_000).emitWithAck("message:send", { message, ...to });
   assert.equal(ack.success, true, JSON.stringify(ack));
   return ack.message;
 }
