@@ -1,5 +1,6 @@
 // The server API as a back end uses it: over HTTP, and as NATS requests in a few lines of protocol.
 
+import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
 
 export const ALL = "all-key-0123456789abcdef";
@@ -25,9 +26,10 @@ export async function withApi(cluster) {
   return cluster;
 }
 
-/** One NATS request; resolves with the parsed answer. */
+/** One NATS request; resolves with the parsed answer. Its reply subject is its own: requests at the same time share the server. */
 export function natsRequest(server, subject, body, ms = 10_000) {
   const { hostname, port } = new URL(server);
+  const reply = `_reply.${randomUUID()}`;
   const payload = Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname);
@@ -36,13 +38,14 @@ export function natsRequest(server, subject, body, ms = 10_000) {
     const timer = setTimeout(() => fail(new Error(`no answer on ${subject}`)), ms);
     socket.on("error", fail);
     socket.on("connect", () => {
-      socket.write('CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB _reply.1 1\r\n');
-      socket.write(`PUB ${subject} _reply.1 ${payload.length}\r\n`);
+      socket.write('CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n');
+      socket.write(`SUB ${reply} 1\r\n`);
+      socket.write(`PUB ${subject} ${reply} ${payload.length}\r\n`);
       socket.write(Buffer.concat([payload, Buffer.from("\r\n")]));
     });
     socket.on("data", (data) => {
       got = Buffer.concat([got, data]);
-      const head = /(?:^|\r\n)(MSG|HMSG) _reply\.1 1 (?:(\d+) )?(\d+)\r\n/.exec(got.toString("latin1"));
+      const head = /(?:^|\r\n)(MSG|HMSG) _reply\.\S+ 1 (?:(\d+) )?(\d+)\r\n/.exec(got.toString("latin1"));
       if (!head) return;
       const start = head.index + head[0].length;
       if (got.length < start + Number(head[3])) return;

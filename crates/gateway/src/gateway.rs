@@ -14,6 +14,7 @@ use rand::RngExt;
 use telemetry::Readiness;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
 use crate::app::App;
@@ -31,6 +32,9 @@ use crate::{revocation, stats};
 /// Sessions that a drain closes at once per shard, and the pause between two such batches (jittered).
 const DRAIN_BATCH: usize = 50;
 const DRAIN_PAUSE_MS: std::ops::Range<u64> = 20..60;
+
+/// How long a drain waits for the last answers to back ends, and for NATS to take what it published.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a drain waits for the last records of its users' devices.
 const RECORDS_WAIT: Duration = Duration::from_secs(3);
@@ -88,6 +92,8 @@ pub struct RunningGateway {
     shared: Arc<Shared>,
     stop_accepting: watch::Sender<bool>,
     readiness: Readiness,
+    /// Answers back ends' NATS requests until it is told to stop.
+    api: JoinSet<()>,
     lease: Lease,
     drain_s: u64,
 }
@@ -158,7 +164,7 @@ impl Gateway {
         let relisted = (shared.bus.clone(), handles.clone());
         lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
         let (stop_accepting, stopped) = watch::channel(false);
-        api::listen(&shared, &handles, &stopped)?;
+        let api = api::listen(&shared, &handles, &stopped)?;
         let mut addresses = Vec::new();
         let mut api_addresses = Vec::new();
         for socket in api_listeners {
@@ -180,6 +186,7 @@ impl Gateway {
             shared,
             stop_accepting,
             readiness,
+            api,
             lease,
             drain_s: config.node.drain_s,
         })
@@ -194,7 +201,7 @@ impl RunningGateway {
 
     /// Leaves in order: not ready, no new connections, transports closed in jittered batches so that clients come back
     /// elsewhere one by one, the rest cut at the deadline, the lease given up.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
         self.readiness.not_ready("listeners", "draining");
         self.shared.draining.store(true, Ordering::Relaxed);
         // The accept loops end with their runtime when this fails.
@@ -213,9 +220,19 @@ impl RunningGateway {
         for shard in &self.shards {
             shard.control(Control::CutOff);
         }
-        self.shared.api.finish().await;
+        self.finish_calls().await;
         self.write_records().await;
         self.lease.give_up().await;
+    }
+
+    /// Back ends hear what became of the calls that this node was given.
+    async fn finish_calls(&mut self) {
+        self.shared.api.finish().await;
+        let ended = async { while self.api.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH_WAIT, ended).await.is_err() {
+            tracing::warn!("some calls of back ends were not answered in time");
+        }
+        self.shared.bus.flush(Instant::now() + FLUSH_WAIT).await;
     }
 
     /// Everybody hears that the devices of this node are gone, before its lease is.

@@ -9,6 +9,7 @@ use bus::{BusError, Request, Requests};
 use cluster::subject::escape_token;
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::{Call, Caller, Fault, body_of, check_key};
 use crate::shard::{Control, ShardHandle, Shared};
@@ -22,21 +23,19 @@ pub const PREFIX: &str = "tl.api";
 /// How long the end of a subscription may take.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-/// Answers calls until the node is `stopped`.
+/// Answers calls until the node is `stopped`. Each task ends when its last answer is queued.
 pub fn listen(
     shared: &Arc<Shared>,
     shards: &[ShardHandle],
     stopped: &watch::Receiver<bool>,
-) -> Result<(), BusError> {
-    if !shared.api.config.nats {
-        return Ok(());
-    }
-    for app in shared.apps.iter() {
+) -> Result<JoinSet<()>, BusError> {
+    let mut tasks = JoinSet::new();
+    for app in shared.apps.iter().filter(|_| shared.api.config.nats) {
         let subject = format!("{PREFIX}.{}.*", escape_token(app.name()));
         let requests = shared.bus.serve(&subject, QUEUE)?;
-        tokio::spawn(answer_all(shared.clone(), shards.to_vec(), app.ix, requests, stopped.clone()));
+        tasks.spawn(answer_all(shared.clone(), shards.to_vec(), app.ix, requests, stopped.clone()));
     }
-    Ok(())
+    Ok(tasks)
 }
 
 /// A node that leaves gets no new requests; those that it was given are answered.
@@ -48,18 +47,23 @@ async fn answer_all(
     mut stopped: watch::Receiver<bool>,
 ) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let begin = |request| {
+    let mut answers = JoinSet::new();
+    let begin = |answers: &mut JoinSet<()>, request| {
         let shard = shards[NEXT.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
-        tokio::spawn(answer(shared.clone(), shard, app, request));
+        answers.spawn(answer(shared.clone(), shard, app, request));
     };
     loop {
         tokio::select! {
             biased;
             _ = stopped.changed() => break,
-            request = requests.next() => begin(request),
+            Some(_) = answers.join_next() => {}
+            request = requests.next() => begin(&mut answers, request),
         }
     }
-    requests.stop(Instant::now() + STOP_WAIT).await.into_iter().for_each(begin);
+    for request in requests.stop(Instant::now() + STOP_WAIT).await {
+        begin(&mut answers, request);
+    }
+    while answers.join_next().await.is_some() {}
 }
 
 async fn answer(shared: Arc<Shared>, shard: ShardHandle, app: u16, request: Request) {
