@@ -104,8 +104,8 @@ impl Bus {
         }
         let client = self.inner.client.clone();
         ensure(&client, &spec).await?;
-        // Room for one: what waits longer is better off with the server, or at least counted as ours alone.
-        let (sender, messages) = mpsc::channel(1);
+        // What is worked off together; what waits longer is better off with the server.
+        let (sender, messages) = mpsc::channel(PULL_BATCH);
         tokio::spawn(Puller::new(self.shared(), client, spec, sender).run());
         Ok(Consumer { messages })
     }
@@ -117,6 +117,14 @@ impl Consumer {
         match self.messages.recv().await {
             Some(message) => message,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for a message, then moves what else is here to the end of `out`, at most `limit` in all. Cancelling the call loses
+    /// nothing.
+    pub async fn next_batch(&mut self, out: &mut Vec<Delivered>, limit: usize) {
+        if self.messages.recv_many(out, limit).await == 0 {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -128,6 +128,14 @@ impl Bus {
         Ok(latest(found.into_iter().filter_map(|stored| entry(bucket, stored)).collect()))
     }
 
+    /// Like [`Bus::kv_list_marked`], for several filters that do not overlap, in one read: at most 1024 matches, or
+    /// [`ReadError::TooMany`].
+    pub async fn kv_list_many(&self, bucket: &str, filters: &[String]) -> Result<Vec<KvEntry>, ReadError> {
+        let subjects: Vec<String> = filters.iter().map(|filter| subject_of(bucket, filter)).collect();
+        let found = self.read_last(&stream_of(bucket), &subjects, ReadOptions::default()).await?;
+        Ok(latest(found.into_iter().filter_map(|stored| entry(bucket, stored)).collect()))
+    }
+
     /// The last thing written to each of `keys`, markers included, ordered by revision, from any replica; keys never written
     /// are missing. Keys are literal; up to 500 are one read, and more are several, each of its own moment.
     pub async fn kv_get_many(&self, bucket: &str, keys: &[String]) -> Result<Vec<KvEntry>, ReadError> {

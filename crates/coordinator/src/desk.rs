@@ -45,7 +45,7 @@ impl Desk {
             Ok(coordination::Request::Choose { id, user, wire_id, change }) => {
                 let chosen = Some(Chosen { id, wire_id, change });
                 let refold = Refold { user, chosen, gone_ms: unix_ms() };
-                ("choose", self.fold(&refold, deadline).await)
+                ("choose", self.fold(&refold, self.store.nothing_known(), deadline).await)
             }
             Err(error) => {
                 tracing::warn!(%error, app = self.app.name, "a request could not be read");
@@ -65,7 +65,8 @@ impl Desk {
         let planned = |known: &Known| plan::call::plan(&self.app, command, known, unix_ms());
         // Nobody waits for what follows from devices: it comes again.
         let waits = if matches!(command.act, call::Act::Devices { .. }) { WAITS } else { u32::MAX };
-        let (done, _) = self.carry_out(planned, Patience::new(waits, deadline)).await?;
+        let known = self.store.nothing_known();
+        let (done, _) = self.carry_out(planned, known, Patience::new(waits, deadline)).await?;
         if self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await.is_err() {
             tracing::debug!(app = self.app.name, "left to a follower");
         }
@@ -74,28 +75,29 @@ impl Desk {
 
     /// Folds a user's presence, and has the user's calls look at the devices. What it was folded from may change before it is
     /// committed, unseen by whoever folds that change: so what is committed is folded again, by a follower of the record
-    /// itself, until nothing changes and it is told.
-    pub async fn fold(&self, refold: &Refold, deadline: Instant) -> Result<Reply, Unavailable> {
+    /// itself, until nothing changes and it is told. `known`: what was read for it already.
+    pub async fn fold(&self, refold: &Refold, known: Known, deadline: Instant) -> Result<Reply, Unavailable> {
         let planned = |known: &Known| plan::presence::plan(&self.app, refold, known, unix_ms());
-        let (done, known) = self.carry_out(planned, Patience::new(WAITS, deadline)).await?;
+        let (done, known) = self.carry_out(planned, known, Patience::new(WAITS, deadline)).await?;
         self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await?;
-        for (call, act) in plan::presence::devices_acts(refold, &known) {
+        for (call, act) in plan::presence::devices_acts(&self.app, refold, &known, unix_ms()) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
             self.call(&command, deadline).await?;
         }
         Ok(done.reply)
     }
 
-    /// Sees to it that these users' records say what the call says.
+    /// Sees to it that these users' records say what the call says. `known`: what was read for it already, the users' records before
+    /// the call's.
     pub async fn settle(
         &self,
         call: &CallId,
         users: &[UserId],
+        mut known: Known,
         deadline: Instant,
     ) -> Result<(), Unavailable> {
         let planned = |known: &Known| plan::call::settle(&self.app, call, users, known, unix_ms());
         let mut patience = Patience::new(WAITS, deadline);
-        let mut known = fresh();
         loop {
             match self.step(planned(&known), &mut known, &mut patience).await? {
                 Stepped::On => {}
@@ -108,9 +110,9 @@ impl Desk {
     async fn carry_out(
         &self,
         plan: impl Fn(&Known) -> Step,
+        mut known: Known,
         mut patience: Patience,
     ) -> Result<(Done, Known), Unavailable> {
-        let mut known = self.store.nothing_known();
         loop {
             match self.step(plan(&known), &mut known, &mut patience).await? {
                 Stepped::On => {}
@@ -162,7 +164,7 @@ impl Desk {
     async fn follow_up(&self, done: &Done, late: &[UserId], deadline: Instant) {
         self.metrics.committed(&self.app.name, done);
         if let (Reply::Call(call), false) = (&done.reply, late.is_empty())
-            && self.settle(&call.id, late, deadline).await.is_err()
+            && self.settle(&call.id, late, fresh(), deadline).await.is_err()
         {
             tracing::debug!(app = self.app.name, "users' records are left to a follower");
         }
@@ -203,7 +205,8 @@ impl Patience {
     }
 }
 
-fn fresh() -> Known {
+/// Nothing is known, and what will be is to be read where every acked write is seen.
+pub fn fresh() -> Known {
     Known { fresh: true, ..Known::default() }
 }
 

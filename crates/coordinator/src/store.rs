@@ -12,6 +12,7 @@ use domain::UserId;
 use domain::call::CallId;
 use domain::presence::DeviceRecord;
 use futures_util::future::{join_all, try_join_all};
+use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 
 use crate::plan::{Commit, Entry, Key, Known, Write};
@@ -55,11 +56,65 @@ impl Store {
         Known { fresh: self.single, ..Known::default() }
     }
 
-    /// Reads `keys` into `known`, at the leader where `known` is to be fresh.
+    /// Reads `keys` into `known`, those of the calls first; where every acked write is seen if `known` is to be fresh.
     pub async fn load(&self, known: &mut Known, keys: Vec<Key>) -> Result<(), Unavailable> {
-        let at_leader = known.fresh && !self.single;
+        let of_calls = |key: &Key| matches!(key, Key::Call(_) | Key::UserCalls(_));
+        let (calls, presence): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(of_calls);
+        for keys in [calls, presence] {
+            if self.single {
+                self.load_together(known, &keys).await?;
+            } else {
+                self.load_each(known, &keys).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One request for all keys, which are of one bucket.
+    async fn load_together(&self, known: &mut Known, keys: &[Key]) -> Result<(), Unavailable> {
+        let Some((bucket, _)) = keys.first().map(|key| self.place(key)) else { return Ok(()) };
+        let entries = match keys {
+            [key @ (Key::Call(_) | Key::UserCalls(_) | Key::Presence(_))] => {
+                let entry = self.bus.kv_get(bucket, &self.place(key).1).await;
+                entry.map_err(|error| self.unread(&error))?.into_iter().collect()
+            }
+            _ => {
+                let mut filters: Vec<String> = keys.iter().map(|key| self.place(key).1).collect();
+                filters.sort_unstable();
+                filters.dedup();
+                self.list(bucket, &filters).await?
+            }
+        };
+        let by_key: FxHashMap<&str, &KvEntry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
+        for key in keys {
+            let (_, name) = self.place(key);
+            match key {
+                Key::Devices(user) => {
+                    let prefix = name.trim_end_matches('>');
+                    let records = entries.iter().filter(|entry| entry.key.starts_with(prefix));
+                    known.devices.insert(user.clone(), self.records(user, records)?);
+                }
+                key => self.remember(known, key, by_key.get(&*name).map(|entry| (*entry).clone()))?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, bucket: &str, filters: &[String]) -> Result<Vec<KvEntry>, Unavailable> {
+        let listed = match self.bus.kv_list_many(bucket, filters).await {
+            Err(ReadError::TooMany) => {
+                let each = filters.iter().map(|filter| self.bus.kv_list_marked(bucket, filter));
+                try_join_all(each).await.map(|entries| entries.into_iter().flatten().collect())
+            }
+            listed => listed,
+        };
+        listed.map_err(|error| self.unread(&error))
+    }
+
+    /// Where replicas may lag: single keys at the leader if `known` is to be fresh, listings with proof that they are.
+    async fn load_each(&self, known: &mut Known, keys: &[Key]) -> Result<(), Unavailable> {
         let reads = keys.iter().filter(|key| !matches!(key, Key::Devices(_)));
-        let entries = if at_leader {
+        let entries = if known.fresh {
             try_join_all(reads.map(|key| self.read_at_leader(key))).await?
         } else {
             self.read_any(reads.cloned().collect()).await?
@@ -67,12 +122,12 @@ impl Store {
         for (key, entry) in entries {
             self.remember(known, &key, entry)?;
         }
-        for key in keys {
-            if let Key::Devices(user) = key {
-                let records = self.devices(&user).await?;
-                known.devices.insert(user, records);
-            }
-        }
+        let users = keys.iter().filter_map(|key| match key {
+            Key::Devices(user) => Some(user),
+            _ => None,
+        });
+        let listed = users.map(async |user| Ok((user.clone(), self.devices(user).await?)));
+        known.devices.extend(try_join_all(listed).await?);
         Ok(())
     }
 
@@ -147,27 +202,13 @@ impl Store {
         Ok((key.clone(), entry))
     }
 
-    /// One request for each bucket.
+    /// One request; all keys are of one bucket.
     async fn read_any(&self, keys: Vec<Key>) -> Result<Vec<(Key, Option<KvEntry>)>, Unavailable> {
-        let mut found = Vec::new();
-        for bucket in [&self.calls, &self.presence] {
-            let here: Vec<(Key, String)> = keys
-                .iter()
-                .map(|key| (key, self.place(key)))
-                .filter(|(_, (place, _))| place == bucket)
-                .map(|(key, (_, name))| (key.clone(), name))
-                .collect();
-            if here.is_empty() {
-                continue;
-            }
-            let names: Vec<String> = here.iter().map(|(_, name)| name.clone()).collect();
-            let entries = self.bus.kv_get_many(bucket, &names).await.map_err(|error| self.unread(&error))?;
-            found.extend(here.into_iter().map(|(key, name)| {
-                let entry = entries.iter().find(|entry| entry.key == name).cloned();
-                (key, entry)
-            }));
-        }
-        Ok(found)
+        let Some((bucket, _)) = keys.first().map(|key| self.place(key)) else { return Ok(Vec::new()) };
+        let names: Vec<String> = keys.iter().map(|key| self.place(key).1).collect();
+        let entries = self.bus.kv_get_many(bucket, &names).await.map_err(|error| self.unread(&error))?;
+        let found = |name: String| entries.iter().find(|entry| entry.key == name).cloned();
+        Ok(keys.into_iter().zip(names.into_iter().map(found)).collect())
     }
 
     fn remember(&self, known: &mut Known, key: &Key, entry: Option<KvEntry>) -> Result<(), Unavailable> {
@@ -202,7 +243,7 @@ impl Store {
     /// Every change that was acked before the call is in it.
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>, Unavailable> {
         let filter = devices_filter(user);
-        let newest = if self.single { None } else { self.newest(&filter).await? };
+        let newest = self.newest(&filter).await?;
         let mut tries = 0;
         let entries = loop {
             let listed = self.bus.kv_list_marked(&self.presence, &filter).await;
@@ -217,11 +258,17 @@ impl Store {
             }
             tokio::time::sleep(LAGGING_PAUSE).await;
         };
-        let records = entries
-            .into_iter()
-            .filter_map(|entry| Some((entry.key, entry.value?)))
-            .map(|(key, value)| self.decode::<DeviceRecord>(&key, &value));
-        // Ids of long users are hashed in the key.
+        self.records(user, entries.iter())
+    }
+
+    /// Those of the user: ids of long ones are hashed in the key.
+    fn records<'a>(
+        &self,
+        user: &UserId,
+        entries: impl Iterator<Item = &'a KvEntry>,
+    ) -> Result<Vec<DeviceRecord>, Unavailable> {
+        let values = entries.filter_map(|entry| Some((&entry.key, entry.value.as_ref()?)));
+        let records = values.map(|(key, value)| self.decode::<DeviceRecord>(key, value));
         Ok(records.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|r| r.user == *user).collect())
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{
-    self, Act, Call, CallId, CallSettings, Command, Decision, Event, Refusal, UserCallState, UserCalls, View,
+    self, Act, Call, CallId, CallSettings, Command, CommandId, Decision, Event, Refusal, UserCallState, UserCalls, View,
     World,
 };
 
@@ -76,6 +76,22 @@ pub fn settle(app: &App, call: &CallId, users: &[UserId], known: &Known, now_ms:
         }
         writes => Step::Repair(writes),
     }
+}
+
+/// Whether `Act::Devices` of this user would change nothing: what is known is fresh, and was read in the order that the act needs, the
+/// user's record, the call, the devices. So no act need be made; in doubt it is.
+pub fn rests(app: &App, user: &UserId, since_ms: u64, call: &CallId, known: &Known, now_ms: u64) -> bool {
+    let (Some(record), true) = (own(known, call), known.fresh && known.devices.contains_key(user)) else {
+        return false;
+    };
+    if settling(app, call, known, now_ms).settle(user).is_some() {
+        return false;
+    }
+    let act = Act::Devices { user: user.clone(), present: Vec::new(), since_ms };
+    let command = Command { id: CommandId(0), call: call.clone(), actor: None, act };
+    let world = world(Some(record), &command, known);
+    let decided = call::decide(&world, &with_devices(&command, known), settings(app), now_ms);
+    decided.is_ok_and(|decision| decision.events.is_empty())
 }
 
 fn settling<'a>(app: &App, id: &'a CallId, known: &'a Known, now_ms: u64) -> Settling<'a> {

@@ -64,6 +64,30 @@ impl Known {
         }
     }
 
+    /// What is known of one user, and of the calls that the user's record names.
+    pub fn of_user(&self, user: &UserId) -> Self {
+        let users: BTreeMap<_, _> = self.users.get_key_value(user).map(owned).into_iter().collect();
+        let named = users.values().filter_map(|entry: &Entry<UserCalls>| entry.value.as_ref());
+        let named = named.flat_map(|calls| &calls.calls).filter_map(|it| self.calls.get_key_value(&it.call));
+        Self {
+            calls: named.map(owned).collect(),
+            presences: self.presences.get_key_value(user).map(owned).into_iter().collect(),
+            devices: self.devices.get_key_value(user).map(owned).into_iter().collect(),
+            users,
+            fresh: self.fresh,
+        }
+    }
+
+    /// What is known of one call and these users' calls.
+    pub fn of_call<'a>(&self, call: &CallId, users: impl Iterator<Item = &'a UserId>) -> Self {
+        Self {
+            calls: self.calls.get_key_value(call).map(owned).into_iter().collect(),
+            users: users.filter_map(|user| self.users.get_key_value(user)).map(owned).collect(),
+            fresh: self.fresh,
+            ..Self::default()
+        }
+    }
+
     /// Those of `keys` that are missing, each once.
     pub fn missing(&self, keys: impl IntoIterator<Item = Key>) -> Vec<Key> {
         let mut missing: Vec<Key> = keys.into_iter().filter(|key| !self.has(key)).collect();
@@ -71,4 +95,8 @@ impl Known {
         missing.dedup();
         missing
     }
+}
+
+fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
 }

@@ -57,12 +57,15 @@ pub fn plan(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Step {
     Step::Commit(Box::new(Commit { first, before: Vec::new(), timer: None, point, after: Vec::new(), done }))
 }
 
-/// The user's calls are to look at the devices, which are read for each of them anew.
-pub fn devices_acts(refold: &Refold, known: &Known) -> Vec<(CallId, Act)> {
-    let user = &refold.user;
+/// The user's calls are to look at the devices, which are read for each of them anew; but not those of which it is known that there
+/// is nothing to see.
+pub fn devices_acts(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Vec<(CallId, Act)> {
+    let (user, since_ms) = (&refold.user, refold.gone_ms);
     let calls = known.users.get(user).and_then(|entry| entry.value.as_ref());
-    let act = Act::Devices { user: user.clone(), present: Vec::new(), since_ms: refold.gone_ms };
-    calls.iter().flat_map(|calls| &calls.calls).map(|entry| (entry.call.clone(), act.clone())).collect()
+    let named = calls.iter().flat_map(|calls| &calls.calls).map(|entry| &entry.call);
+    let awake = named.filter(|call| !super::call::rests(app, user, since_ms, call, known, now_ms));
+    let act = Act::Devices { user: user.clone(), present: Vec::new(), since_ms };
+    awake.map(|call| (call.clone(), act.clone())).collect()
 }
 
 fn folded(

@@ -32,6 +32,8 @@ pub struct Task {
     /// What comes after `work`: the calls of a user that was folded, the users of a call that was told.
     next: VecDeque<Work>,
     waits: u32,
+    /// Whose records are read before the plan asks, as a follower does for all it works off together.
+    ahead: Option<UserId>,
     known: Known,
     /// The calls' and the presence bucket when the oldest of `known` was read.
     since: [u64; 2],
@@ -111,7 +113,11 @@ impl Task {
             }
             _ => return None,
         };
-        Some(Self::new(replica, origin, now, work))
+        let ahead = match &work {
+            Work::Fold(refold) => Some(refold.user.clone()),
+            _ => None,
+        };
+        Some(Self { ahead, ..Self::new(replica, origin, now, work) })
     }
 
     fn new(replica: usize, origin: Origin, now: Millis, work: Work) -> Self {
@@ -123,6 +129,7 @@ impl Task {
             writing: None,
             next: VecDeque::new(),
             waits: 0,
+            ahead: None,
             known: Known::default(),
             since: [0; 2],
             telling: None,
@@ -154,6 +161,19 @@ fn after_telling(record: &CallRecord, since_ms: u64, id: u128) -> VecDeque<Work>
         Work::Command(Command { id: CommandId(id), call: call.clone(), actor: None, act }.into())
     });
     again.into_iter().chain([Work::Settle(call.clone(), users)]).chain(back).collect()
+}
+
+/// The user's record, then the calls it names, then the rest.
+fn read_ahead(known: &Known, user: &UserId) -> Vec<Key> {
+    let calls = known.users.get(user).and_then(|entry| entry.value.as_ref());
+    let named = calls.iter().flat_map(|calls| &calls.calls).map(|entry| Key::Call(entry.call.clone()));
+    let stages = [
+        vec![Key::UserCalls(user.clone())],
+        named.collect(),
+        vec![Key::Presence(user.clone()), Key::Devices(user.clone())],
+    ];
+    let missing = stages.into_iter().map(|keys| known.missing(keys));
+    missing.into_iter().find(|keys| !keys.is_empty()).unwrap_or_default()
 }
 
 impl Sim {
@@ -262,6 +282,9 @@ impl Sim {
         if self.now >= task.deadline {
             return Err(Unavailable);
         }
+        if let Some(keys) = task.ahead.as_ref().map(|user| read_ahead(&task.known, user)) {
+            return Ok(self.load_ahead(task, keys));
+        }
         let unix_ms = self.replica_unix(task.replica);
         let step = match &task.work {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
@@ -305,9 +328,21 @@ impl Sim {
         task.since = self.store.seqs();
     }
 
+    fn load_ahead(&mut self, task: &mut Task, keys: Vec<Key>) -> Next {
+        if !task.known.fresh {
+            self.forget(task);
+        } else if keys.is_empty() {
+            task.ahead = None;
+        } else {
+            self.load(task, keys);
+        }
+        Next::Again
+    }
+
     fn conclude(&mut self, task: &mut Task, done: Done) {
         if let Work::Fold(refold) = &task.work {
-            for (call, act) in plan::presence::devices_acts(refold, &task.known) {
+            let unix_ms = self.replica_unix(task.replica);
+            for (call, act) in plan::presence::devices_acts(&self.app, refold, &task.known, unix_ms) {
                 let id = CommandId(self.any_id());
                 task.next.push_back(Work::Command(Command { id, call, actor: None, act }.into()));
             }
