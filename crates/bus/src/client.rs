@@ -12,16 +12,18 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::config::{Auth, BusConfig};
 use crate::error::BusError;
+use crate::inbox::Inbox;
 
 /// JetStream's error code for a request to a server without JetStream for this account.
 const JETSTREAM_NOT_ENABLED: [u32; 2] = [10039, 10076];
 
 /// Messages that a subscription holds before async-nats drops new ones.
-const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
+pub(crate) const SUBSCRIPTION_CAPACITY: usize = 32 * 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub nats: async_nats::Client,
+    pub inbox: Inbox,
     pub timeout: Duration,
 }
 
@@ -73,7 +75,8 @@ pub(crate) async fn connect(
         .await
         .map_err(|_| "timed out".to_owned())?
         .map_err(|error| error.to_string())?;
-    Ok(Client { nats, timeout: config.request_timeout() })
+    let inbox = Inbox::open(&nats).await?;
+    Ok(Client { nats, inbox, timeout: config.request_timeout() })
 }
 
 async fn with_auth(options: ConnectOptions, auth: &Auth) -> Result<ConnectOptions, String> {

@@ -13,6 +13,7 @@ mod config;
 mod consume;
 mod error;
 mod feed;
+mod inbox;
 pub mod kv;
 mod lean;
 pub mod lease;

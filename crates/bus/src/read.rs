@@ -9,7 +9,6 @@ use async_nats::{HeaderMap, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -153,15 +152,11 @@ impl Bus {
         }
     }
 
-    /// `None`: no replica is there to answer.
+    /// `None`: no replica is there to answer, or not the whole of it.
     async fn read_page_once(&self, stream: &str, request: &Value) -> Result<Option<Page>, ReadError> {
-        let nats = &self.inner.client.nats;
-        let inbox = nats.new_inbox();
-        let mut answers = nats.subscribe(inbox.clone()).await.map_err(|_| ReadError::Unavailable)?;
         let body = Bytes::from(request.to_string());
-        nats.publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, body)
-            .await
-            .map_err(|_| ReadError::Unavailable)?;
+        let asked = self.inner.client.inbox.ask(format!("$JS.API.DIRECT.GET.{stream}"), body).await;
+        let mut answers = asked.ok_or(ReadError::Unavailable)?;
         let mut page = Page::default();
         while let Some(message) = answers.next().await {
             match message.status.map(|status| status.as_u16()) {
@@ -171,6 +166,8 @@ impl Bus {
                         header(&message, "Nats-Num-Pending").and_then(|text| text.parse().ok()).unwrap_or(0);
                     return Ok(Some(page));
                 }
+                // One of the messages expired between the server's two looks: what came is a part.
+                Some(404) if is_part(request, &message) => return Ok(None),
                 Some(404) => return Ok(Some(page)),
                 Some(413) => return Err(ReadError::TooMany),
                 Some(503) => return Ok(None),
@@ -179,6 +176,11 @@ impl Bus {
         }
         Err(ReadError::Unavailable)
     }
+}
+
+/// Whether the answer to a `multi_last` broke off. One that matches nothing is told in other words.
+fn is_part(request: &Value, message: &Message) -> bool {
+    request.get("multi_last").is_some() && message.description.as_deref() == Some("Message Not Found")
 }
 
 /// A direct get's answer: the stored message with headers that say where it lies.

@@ -1,5 +1,6 @@
 //! The two buckets of an application: what a plan asks to load and to commit.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bus::kv::{kv_append, kv_delete_append, stream_of, subject_of};
@@ -12,7 +13,6 @@ use domain::UserId;
 use domain::call::CallId;
 use domain::presence::DeviceRecord;
 use futures_util::future::{join_all, try_join_all};
-use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 
 use crate::plan::{Commit, Entry, Key, Known, Write};
@@ -56,43 +56,42 @@ impl Store {
         Known { fresh: self.single, ..Known::default() }
     }
 
-    /// Reads `keys` into `known`, those of the calls first; where every acked write is seen if `known` is to be fresh.
+    /// Reads `keys` into `known`, where every acked write is seen if `known` is to be fresh; the devices always so.
     pub async fn load(&self, known: &mut Known, keys: Vec<Key>) -> Result<(), Unavailable> {
         let of_calls = |key: &Key| matches!(key, Key::Call(_) | Key::UserCalls(_));
         let (calls, presence): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(of_calls);
-        for keys in [calls, presence] {
-            if self.single {
-                self.load_together(known, &keys).await?;
-            } else {
-                self.load_each(known, &keys).await?;
-            }
+        if self.single {
+            let (of_calls, of_presence) = tokio::try_join!(self.together(&calls), self.together(&presence))?;
+            self.remember_all(known, &calls, &of_calls)?;
+            return self.remember_all(known, &presence, &of_presence);
         }
-        Ok(())
+        self.load_each(known, &calls).await?;
+        self.load_each(known, &presence).await
     }
 
-    /// One request for all keys, which are of one bucket.
-    async fn load_together(&self, known: &mut Known, keys: &[Key]) -> Result<(), Unavailable> {
-        let Some((bucket, _)) = keys.first().map(|key| self.place(key)) else { return Ok(()) };
-        let entries = match keys {
-            [key @ (Key::Call(_) | Key::UserCalls(_) | Key::Presence(_))] => {
-                let entry = self.bus.kv_get(bucket, &self.place(key).1).await;
-                entry.map_err(|error| self.unread(&error))?.into_iter().collect()
-            }
-            _ => {
-                let mut filters: Vec<String> = keys.iter().map(|key| self.place(key).1).collect();
-                filters.sort_unstable();
-                filters.dedup();
-                self.list(bucket, &filters).await?
-            }
-        };
-        let by_key: FxHashMap<&str, &KvEntry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
+    /// One request for all keys, which are of one bucket: what it holds at one moment.
+    async fn together(&self, keys: &[Key]) -> Result<Vec<KvEntry>, Unavailable> {
+        let Some((bucket, _)) = keys.first().map(|key| self.place(key)) else { return Ok(Vec::new()) };
+        if let [key @ (Key::Call(_) | Key::UserCalls(_) | Key::Presence(_))] = keys {
+            let entry = self.bus.kv_get(bucket, &self.place(key).1).await;
+            return Ok(entry.map_err(|error| self.unread(&error))?.into_iter().collect());
+        }
+        let mut filters: Vec<String> = keys.iter().map(|key| self.place(key).1).collect();
+        filters.sort_unstable();
+        filters.dedup();
+        self.list(bucket, &filters).await
+    }
+
+    fn remember_all(&self, known: &mut Known, keys: &[Key], entries: &[KvEntry]) -> Result<(), Unavailable> {
+        let by_key: BTreeMap<&str, &KvEntry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
         for key in keys {
             let (_, name) = self.place(key);
             match key {
                 Key::Devices(user) => {
                     let prefix = name.trim_end_matches('>');
-                    let records = entries.iter().filter(|entry| entry.key.starts_with(prefix));
-                    known.devices.insert(user.clone(), self.records(user, records)?);
+                    let after = by_key.range(prefix..).map(|(_, entry)| *entry);
+                    let records = self.records(user, after.take_while(|entry| entry.key.starts_with(prefix)))?;
+                    known.devices.insert(user.clone(), records);
                 }
                 key => self.remember(known, key, by_key.get(&*name).map(|entry| (*entry).clone()))?,
             }
