@@ -153,7 +153,9 @@ impl Bus {
         marker: Append,
         deadline: Instant,
     ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
-        self.append(marker, deadline)
+        let passed = self.append(marker, deadline);
+        self.shared().urge();
+        passed
     }
 
     /// The barrier for ephemeral publishers: asks every bus of the cluster, and returns when `expected` distinct ones

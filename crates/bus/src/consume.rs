@@ -105,7 +105,7 @@ impl Bus {
         let client = self.inner.client.clone();
         ensure(&client, &spec).await?;
         // What is worked off together; what waits longer is better off with the server.
-        let (sender, messages) = mpsc::channel(PULL_BATCH);
+        let (sender, messages) = mpsc::channel(2 * PULL_BATCH);
         tokio::spawn(Puller::new(self.shared(), client, spec, sender).run());
         Ok(Consumer { messages })
     }
@@ -120,11 +120,11 @@ impl Consumer {
         }
     }
 
-    /// Waits for a message, then moves what else is here to the end of `out`, at most `limit` in all. Cancelling the call loses
-    /// nothing.
-    pub async fn next_batch(&mut self, out: &mut Vec<Delivered>, limit: usize) {
-        if self.messages.recv_many(out, limit).await == 0 {
-            std::future::pending::<()>().await;
+    /// Moves what is here to the end of `out`, which then has `most` messages at most. Never waits.
+    pub fn take(&mut self, out: &mut Vec<Delivered>, most: usize) {
+        while out.len() < most {
+            let Ok(message) = self.messages.try_recv() else { return };
+            out.push(message);
         }
     }
 }

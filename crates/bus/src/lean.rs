@@ -294,6 +294,7 @@ impl Shared {
     pub(crate) async fn flush(self: &Arc<Self>, deadline: Instant) -> bool {
         let sent = self.request(|out, reply| wire::put_pub(out, reply, None, b""));
         let Ok((_ticket, answer)) = sent else { return false };
+        self.urge();
         matches!(tokio::time::timeout_at(deadline.into(), answer).await, Ok(Ok(Answer::Reply(_))))
     }
 
@@ -332,6 +333,12 @@ impl Shared {
             self.metrics.echo_timeouts.inc();
         }
         answered
+    }
+
+    /// What waits to be written waits no longer.
+    pub(crate) fn urge(&self) {
+        let wake = lock(&self.outbox).urge();
+        self.wake(wake);
     }
 
     fn wake(&self, wake: Wake) {
@@ -577,7 +584,7 @@ fn answer_id(subject: &[u8], inbox_bytes: usize) -> Option<(u8, u64)> {
     Some((*kind.as_bytes().first()?, id.parse().ok()?))
 }
 
-/// Writes what waits: at once while flushes are rare, else after the flush delay or `flush_bytes`.
+/// Writes what waits: at once while flushes are rare or if it is urgent, else after the flush delay or `flush_bytes`.
 async fn write_loop(shared: &Shared, mut writer: WriteHalf<Box<dyn Io>>) -> Ended {
     let mut out = Vec::new();
     let mut pacer = Pacer::new(shared.config.flush_delay(), Instant::now());

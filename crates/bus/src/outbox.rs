@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     ephemeral: u64,
     /// Buffer length at which the writer wants to be woken, once.
     wake_at: usize,
+    /// Somebody waits for the answer to what is in the buffer.
+    urgent: bool,
     subscriptions: BTreeMap<u64, Box<str>>,
 }
 
@@ -45,6 +47,7 @@ impl Outbox {
             max_bytes,
             ephemeral: 0,
             wake_at: usize::MAX,
+            urgent: false,
             subscriptions: BTreeMap::new(),
         }
     }
@@ -103,12 +106,23 @@ impl Outbox {
         self.connected = false;
         self.buffer.clear();
         self.wake_at = usize::MAX;
+        self.urgent = false;
         mem::take(&mut self.ephemeral)
     }
 
-    /// True if `bytes` wait to be written; otherwise the push that reaches them says [`Wake::Yes`].
+    /// What waits now is written without delay.
+    pub(crate) fn urge(&mut self) -> Wake {
+        self.urgent = !self.buffer.is_empty();
+        if !self.urgent || self.wake_at == usize::MAX {
+            return Wake::No;
+        }
+        self.wake_at = usize::MAX;
+        Wake::Yes
+    }
+
+    /// True if `bytes` wait to be written, or something urgent; otherwise the push that reaches them says [`Wake::Yes`].
     pub(crate) fn holds(&mut self, bytes: usize) -> bool {
-        let enough = self.buffer.len() >= bytes;
+        let enough = self.buffer.len() >= bytes || self.urgent;
         self.wake_at = if enough { usize::MAX } else { bytes };
         enough
     }
@@ -118,6 +132,7 @@ impl Outbox {
         mem::swap(&mut self.buffer, out);
         self.ephemeral = 0;
         self.wake_at = usize::MAX;
+        self.urgent = false;
     }
 
     fn wake(&mut self) -> Wake {
@@ -204,6 +219,18 @@ mod tests {
         assert!(!outbox.holds(40));
         assert_eq!(outbox.publish("x", b""), Ok(Wake::No));
         assert_eq!(outbox.publish("x", &[0; 20]), Ok(Wake::Yes));
+    }
+
+    #[test]
+    fn what_is_urgent_does_not_wait_for_company() {
+        let mut outbox = Outbox::new(1000);
+        assert_eq!(outbox.urge(), Wake::No);
+        assert!(!outbox.holds(1));
+        assert_eq!((outbox.publish("x", b""), outbox.holds(1000)), (Ok(Wake::Yes), false));
+        assert_eq!((outbox.urge(), outbox.urge()), (Wake::Yes, Wake::No));
+        assert!(outbox.holds(1000));
+        taken(&mut outbox);
+        assert!(!outbox.holds(1));
     }
 
     #[test]

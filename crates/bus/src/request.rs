@@ -49,6 +49,7 @@ impl Bus {
                 Refused::Disconnected => RequestError::Lost,
             })
         });
+        self.shared().urge();
         async move {
             let (_ticket, answer) = sent?;
             match tokio::time::timeout_at(deadline.into(), answer).await {

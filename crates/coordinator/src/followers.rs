@@ -4,7 +4,7 @@
 //! a tick, a user's changed calls are folded into the user's presence and compared with the calls they name. Presence: a gateway's
 //! changed device record is folded; what was folded is looked at again, and told.
 //!
-//! What waits is worked off together: mostly there is nothing to do, and that is seen in three reads for all (`task`).
+//! What waits is worked off together: mostly there is nothing to do, and that is seen in three or four reads for all (`task`).
 
 mod task;
 
@@ -27,8 +27,9 @@ const WORK_DEADLINE: Duration = Duration::from_secs(4);
 const TOGETHER: usize = 128;
 /// How many such batches are under way at once: one that waits for somebody holds up no other.
 const AT_ONCE: usize = 4;
-/// Not more often than this is a batch begun; after a quiet time it is begun at once.
-const PACE: Duration = Duration::from_millis(20);
+/// How long a batch gathers after its first message. A call's: whoever committed it is done with it by then, mostly.
+const GATHER_CALLS: Duration = Duration::from_millis(50);
+const GATHER_PRESENCE: Duration = Duration::from_millis(20);
 /// Messages under way in all replicas together.
 const PENDING: usize = 2048;
 
@@ -38,9 +39,9 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
     let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
-    for (bucket, name, filters) in [
-        (calls_bucket(app), "coordinator_calls", calls),
-        (presence_bucket(app), "coordinator_presence", presence),
+    for (bucket, name, filters, gather) in [
+        (calls_bucket(app), "coordinator_calls", calls, GATHER_CALLS),
+        (presence_bucket(app), "coordinator_presence", presence, GATHER_PRESENCE),
     ] {
         let spec = ConsumerSpec {
             stream: bus::kv::stream_of(&bucket),
@@ -50,24 +51,28 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
             max_ack_pending: PENDING,
         };
         let consumer = bus.consume(spec).await?;
-        tokio::spawn(follow(desk.clone(), consumer, stop.clone()));
+        tokio::spawn(follow(desk.clone(), consumer, gather, stop.clone()));
     }
     Ok(())
 }
 
-async fn follow(desk: Arc<Desk>, mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
+async fn follow(
+    desk: Arc<Desk>,
+    mut consumer: Consumer,
+    gather: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut next = Instant::now();
     loop {
         let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        tokio::time::sleep_until(next.into()).await;
-        let mut batch = Vec::new();
-        tokio::select! {
+        let first = tokio::select! {
             biased;
             _ = stop.changed() => return,
-            () = consumer.next_batch(&mut batch, TOGETHER) => {}
-        }
-        next = Instant::now() + PACE;
+            first = consumer.next() => first,
+        };
+        tokio::time::sleep(gather).await;
+        let mut batch = vec![first];
+        consumer.take(&mut batch, TOGETHER);
         let desk = desk.clone();
         tokio::spawn(async move {
             work_off(&desk, batch).await;

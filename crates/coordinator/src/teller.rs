@@ -2,7 +2,8 @@
 //!
 //! Each copy goes under a subject that the revision alone names, with expected sequence 0. A conflict means that somebody has stored
 //! it; so the replica that committed, a follower and a repeated command may all try, and whoever comes after one that died in
-//! between stores the rest. One emission is stored before the next is sent, so their order is that of the revision.
+//! between stores the rest. One revision is stored before the next is sent; the copies of one go out together, in their order, which
+//! only a connection that breaks between them can change.
 //!
 //! Not an atomic batch: on a stream of one replica the server stages each batch in a directory of its own, with five flushes to the
 //! disk, while the stream waits. Copies one by one cost a hundredth of that (docs/benchmarks.md).
@@ -10,15 +11,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use bus::{Append, AppendError, Bus};
+use bus::{Append, AppendError, Bus, ReadOptions};
 use cluster::Envelope;
 use cluster::sid::ulid;
-use cluster::subject::{RoomSubjects, slot_of};
+use cluster::subject::{RoomSubjects, event_stream_name, slot_of};
 use dialects::Announcement;
 use domain::RoomId;
 use domain::call::call_room;
 use futures_util::future::join_all;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clock::unix_ms;
 use crate::plan::{App, Of, Tell};
@@ -36,6 +37,9 @@ pub struct Teller {
     bus: Bus,
     stored: Mutex<FxHashMap<Of, u64>>,
 }
+
+/// Copies of one look: far below the 1024 that the server finds at a time.
+const SUBJECTS_PER_READ: usize = 500;
 
 /// Who wants it told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +74,38 @@ impl Teller {
         Ok(())
     }
 
+    /// Notes which of these are stored: mostly whoever committed them has told them, and one read for many says so. `tells`: those of
+    /// one call or user in the order of their revisions.
+    pub async fn look(&self, app: &App, tells: &[Tell]) -> Result<(), Unavailable> {
+        let asked: Vec<(&Tell, Vec<String>)> =
+            tells.iter().filter(|tell| !self.is_stored(tell)).map(|tell| (tell, subjects(app, tell))).collect();
+        let all: Vec<String> = asked.iter().flat_map(|(_, subjects)| subjects).cloned().collect();
+        let mut found = FxHashSet::default();
+        for some in all.chunks(SUBJECTS_PER_READ) {
+            let stored = self.bus.read_last(&event_stream_name(&app.name), some, ReadOptions::default()).await;
+            found.extend(stored.map_err(|_| Unavailable)?.into_iter().map(|stored| stored.subject));
+        }
+        let mut missed = FxHashSet::default();
+        for (tell, subjects) in asked {
+            let is_whole = subjects.iter().all(|subject| found.contains(subject));
+            if is_whole && !missed.contains(&tell.of) {
+                self.remember(tell);
+            } else {
+                missed.insert(&tell.of);
+            }
+        }
+        Ok(())
+    }
+
     async fn store(&self, app: &App, tell: &Tell, deadline: Instant) -> Result<(), Unavailable> {
-        for copies in emissions(app, tell) {
-            let stored = copies.into_iter().map(|copy| self.bus.append(copy, deadline));
-            for stored in join_all(stored).await {
-                match stored {
-                    Ok(_) | Err(AppendError::Conflict { .. }) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, app = app.name, "an announcement was not stored yet");
-                        return Err(Unavailable);
-                    }
+        let copies = emissions(app, tell).into_iter().flatten();
+        let stored = copies.map(|copy| self.bus.append(copy, deadline));
+        for stored in join_all(stored).await {
+            match stored {
+                Ok(_) | Err(AppendError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%error, app = app.name, "an announcement was not stored yet");
+                    return Err(Unavailable);
                 }
             }
         }
@@ -116,6 +142,10 @@ fn emissions(app: &App, tell: &Tell) -> Vec<Vec<Append>> {
     let news = tell.told.announcements.iter().enumerate();
     emissions.extend(news.map(|(at, news)| copies(app, tell, at + 1, news, None)));
     emissions
+}
+
+fn subjects(app: &App, tell: &Tell) -> Vec<String> {
+    emissions(app, tell).into_iter().flatten().map(|copy| copy.subject).collect()
 }
 
 /// Emission `number` of a revision: the same messages whoever makes them, and whenever.
@@ -183,7 +213,7 @@ mod tests {
         Tell { of, told: Told { rev, at_ms: 1_700_000_000_000, view: b"v".as_slice().into(), announcements } }
     }
 
-    fn subjects(tell: &Tell) -> Vec<Vec<String>> {
+    fn by_emission(tell: &Tell) -> Vec<Vec<String>> {
         let subjects = |copies: Vec<Append>| copies.into_iter().map(|copy| copy.subject).collect();
         emissions(&app(), tell).into_iter().map(subjects).collect()
     }
@@ -205,7 +235,7 @@ mod tests {
         let user = |id: &str| Of::Presence(UserId::new(id).unwrap());
         let of = [(call("C1"), 3), (call("C1"), 4), (call("C2"), 3), (user("C1"), 3)];
         let all: Vec<String> =
-            of.into_iter().flat_map(|(of, rev)| subjects(&tell(of, rev))).flatten().collect();
+            of.into_iter().flat_map(|(of, rev)| by_emission(&tell(of, rev))).flatten().collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert_eq!(all.len(), 4 * 3 + 3);
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bus::BusConfig;
 use coordinator::plan::App;
 use coordinator::{Coordinator, Deps, RunningCoordinator};
 use telemetry::{Metrics, Readiness};
@@ -27,7 +28,8 @@ impl Replica {
             .map_err(|errors| Failure::Gateway(gateway::StartError::Config(errors)))?;
         let deps = Deps {
             apps: dialects.into_iter().map(app).collect(),
-            bus: config.nats.bus(),
+            // A command is a chain of messages that each wait for the one before: none waits for company.
+            bus: BusConfig { flush_delay_ms: 0, ..config.nats.bus() },
             replicas: config.nats.replicas,
             registry: metrics.registry().clone(),
             readiness,

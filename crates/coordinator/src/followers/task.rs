@@ -13,8 +13,9 @@ use futures_util::future::join_all;
 
 use crate::desk::{Desk, fresh};
 use crate::plan::presence::Refold;
-use crate::plan::{CallRecord, Key, Known, Of, Tell, Touched};
+use crate::plan::{self, CallRecord, Key, Known, Of, Tell, Touched};
 use crate::store::{self, Unavailable, is_marker};
+use crate::teller::Who;
 use crate::timers;
 
 /// Pause before a message comes again that could not be worked off.
@@ -52,6 +53,7 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
         sort(desk, &mut batch, message).await;
     }
     let known = &read(desk, &batch).await;
+    look(desk, &batch, known).await;
     let ticks = batch.ticks.into_iter().map(async |(tick, ack)| {
         say(desk.call(&tick, deadline).await.map(drop), [ack]);
     });
@@ -145,6 +147,22 @@ async fn read_all(desk: &Desk, batch: &Batch, known: &mut Known) -> Result<(), U
     desk.store.load(known, keys).await
 }
 
+/// What was told already is not told again. Where that cannot be seen now, it is tried: a copy is stored once.
+async fn look(desk: &Desk, batch: &Batch, known: &Known) {
+    let presences = known.presences.values().filter_map(|entry| entry.value.as_ref());
+    let presences = presences.filter_map(|record| plan::presence::tell(&desk.app, &record.presence));
+    let calls = batch.records.iter().flat_map(|(record, ..)| tells(record));
+    let all: Vec<Tell> = calls.chain(presences).collect();
+    if desk.teller.look(&desk.app, &all).await.is_err() {
+        tracing::debug!(app = desk.app.name, "which announcements are stored could not be seen");
+    }
+}
+
+fn tells(record: &CallRecord) -> impl Iterator<Item = Tell> {
+    let of = Of::Call(record.call.id.clone());
+    record.told.iter().map(move |told| Tell { of: of.clone(), told: told.clone() })
+}
+
 fn touched(record: &CallRecord) -> impl Iterator<Item = &UserId> {
     record.touched.iter().map(|touched| &touched.user)
 }
@@ -158,9 +176,8 @@ async fn announce(
     deadline: Instant,
 ) -> Result<(), Unavailable> {
     let call = record.call.id.clone();
-    let of = Of::Call(call.clone());
-    let tells: Vec<Tell> = record.told.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
-    desk.teller.tell(&desk.app, crate::teller::Who::Follower, &tells, deadline).await?;
+    let tells: Vec<Tell> = tells(&record).collect();
+    desk.teller.tell(&desk.app, Who::Follower, &tells, deadline).await?;
     if let Some(timer_ms) = timers::set_again(&record.call, at_ms) {
         desk.store.set_timer(&call, timer_ms, deadline).await?;
     }

@@ -154,7 +154,7 @@ fn forgotten_ms(presence: &Presence) -> Option<u64> {
 }
 
 /// The announcement of the newest revision. Its content follows from the record, so it needs no outbox.
-fn tell(app: &App, presence: &Presence) -> Option<Tell> {
+pub fn tell(app: &App, presence: &Presence) -> Option<Tell> {
     (presence.rev > 0).then(|| Tell {
         of: Of::Presence(presence.user.clone()),
         told: Told {

@@ -23,7 +23,8 @@ pub struct NatsConfig {
     /// A `.creds` file; read again at every connect, so it may rotate.
     pub creds_file: Option<PathBuf>,
     pub tls: NatsTls,
-    /// Longest time an outgoing message waits for company, and the size that does not wait.
+    /// Longest time an outgoing message of a gateway waits for company, and the size that does not wait. Requests and barriers never
+    /// wait, nor does anything of a coordinator.
     pub flush_delay_ms: u64,
     pub flush_bytes: usize,
     /// Outgoing bytes held while NATS is slow or away.
