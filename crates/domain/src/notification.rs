@@ -7,6 +7,7 @@ mod texts;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Rejection, UserId};
@@ -19,7 +20,7 @@ const REMEMBERED: usize = 100;
 const ID_BYTES: usize = 128;
 
 /// How an application's notifications are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationSettings {
     /// Unread ones of one user; over it the oldest is dropped. At most [`Self::MOST_PER_USER`].

@@ -10,6 +10,7 @@ use domain::chat::ChatSettings;
 use domain::notification::NotificationSettings;
 use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socketio::Parser;
 use telemetry::Secret;
@@ -38,7 +39,7 @@ pub struct GatewayConfig {
 }
 
 /// The process as a member of the cluster.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
     /// Shown in logs and metrics; `None`: made up at start. The address of the node on the bus is another, random one.
@@ -56,12 +57,13 @@ impl Default for NodeConfig {
 }
 
 /// Where the process listens.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Client addresses of every application that names none; port 0 takes a free one, for all that name the same address.
     pub listen: Vec<SocketAddr>,
     /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
     /// `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub admin: Option<SocketAddr>,
@@ -84,7 +86,7 @@ impl Default for HttpConfig {
 }
 
 /// One application: which requests are its own, who may enter, what language it speaks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AppConfig {
     /// Names the application in subjects, streams and metrics: `[a-z0-9_-]`, 1 to 32 characters, unique.
@@ -98,6 +100,7 @@ pub struct AppConfig {
     pub namespace: String,
     /// What its clients' packets look like: `json`, the protocol's own, or `msgpack` (npm `socket.io-msgpack-parser`). Clients must
     /// be set to the same; one that is not is closed with its first packet. The plain WebSocket speaks JSON all the same.
+    #[schemars(with = "String")]
     pub parser: Parser,
     /// `Host` names (without port) it answers to; empty: any that no other one has on its listener and path.
     pub hosts: Vec<String>,
@@ -215,7 +218,7 @@ impl AppConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
     Telehealth,
@@ -227,7 +230,7 @@ pub enum Dialect {
 }
 
 /// Whether clients show a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
     /// Who shows none that counts is refused.
@@ -237,7 +240,7 @@ pub enum Auth {
 }
 
 /// The handlers and timings of one public suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConformanceProfile {
     Engineio,
@@ -249,7 +252,7 @@ pub enum ConformanceProfile {
 }
 
 /// A user of the development configuration (`POST /api/v1/auth/login`).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DevUser {
     pub email: String,
@@ -263,7 +266,7 @@ pub struct DevUser {
 }
 
 /// What the expiry of a live connection's token does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnTokenExpiry {
     /// Closes the transport: the client comes back on its own, with a new token or to be refused.
@@ -274,7 +277,7 @@ pub enum OnTokenExpiry {
 }
 
 /// How long the application's recoverable events stay in its stream.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
     pub events_max_age_s: u64,
@@ -292,7 +295,7 @@ impl Default for Retention {
 macro_rules! limits {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)+) => {
         /// Bounds of one application on one node.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits { $($(#[$doc])* pub $field: $type,)+ }
 
@@ -303,7 +306,7 @@ macro_rules! limits {
         }
 
         /// The limits an application sets for itself; `None` leaves the general one.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct LimitOverrides { $(pub $field: Option<$type>,)+ }
 

@@ -1,9 +1,10 @@
 //! What the application's operator may say: the names of roles, what of other people's is private, how much of the feeds is kept.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[app.clinic]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClinicSettings {
     /// The role that hears what administrators hear.

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
 use super::Source;
 
 /// How an application's tokens are found and verified. At most one of `secret`, `secret_file` and `secret_env` is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenConfig {
     /// The only algorithms believed; the token's header does not choose among others.
+    #[schemars(with = "Vec<String>")]
     pub algorithms: Vec<Algorithm>,
     /// The key of HS256, HS384 and HS512, as text.
     pub secret: Option<Secret<String>>,
@@ -43,6 +45,7 @@ pub struct TokenConfig {
     /// Longer tokens are refused before they are decoded.
     pub max_token_bytes: usize,
     /// Where the token is looked for, in this order: `auth.<field>`, `bearer`, `header:<name>`, `cookie:<name>`.
+    #[schemars(with = "Vec<String>")]
     pub sources: Vec<Source>,
     pub claims: ClaimNames,
 }
@@ -81,7 +84,7 @@ impl TokenConfig {
 }
 
 /// One public key in PEM form (`BEGIN PUBLIC KEY`), inline or in a file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PublicKeyConfig {
     /// The `kid` of tokens signed with it; `None`: for tokens whose `kid` names no other key, or that have none.
@@ -91,7 +94,7 @@ pub struct PublicKeyConfig {
 }
 
 /// Which claims make the identity; of each list the first that is there counts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimNames {
     /// A string or an integer; a token without any is refused.

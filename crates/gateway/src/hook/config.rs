@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
@@ -13,7 +14,7 @@ use crate::config::ConfigError;
 use crate::outbound::{Outbound, check_url};
 
 /// An application's own server that decides what tokens and rules leave open. One of `url` and `nats_subject` is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HookConfig {
     /// Asked by POST with a JSON body.

@@ -1,12 +1,13 @@
 //! The `[app.issue]` section: whose sessions are believed, and what becomes of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Source, TokenConfig};
 use crate::config::ConfigError;
 
 /// How socket tokens are issued (`portal`, `/api/rt/issue-socket-token`).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IssueConfig {
     /// The callers' session: how it is found and verified. Its sources are `bearer` and `cookie:session` where it names none; its
@@ -35,7 +36,7 @@ impl Default for IssueConfig {
 }
 
 /// The cookie that carries a socket token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieConfig {
     pub name: String,
@@ -60,7 +61,7 @@ impl Default for CookieConfig {
 }
 
 /// With which requests of other sites a browser sends the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SameSite {
     Strict,

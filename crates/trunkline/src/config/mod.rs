@@ -15,13 +15,14 @@ use std::net::SocketAddr;
 
 use gateway::auth::Verifier;
 use gateway::config::{ApiConfig, AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use nats::NatsConfig;
 pub use report::{Mistake, print_mistakes};
 
 /// The whole file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A level, or `level,module=level`.
@@ -38,7 +39,7 @@ pub struct Config {
 }
 
 /// The process of `trunkline coordinator`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorConfig {
     /// `/metrics`, `/healthz` and `/readyz`; `None`: not served. Another than the gateway's, so that both run on one host.

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use bus::{Auth, BusConfig, TlsConfig};
 use gateway::config::ConfigError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
 /// Flat on purpose: each key can be set by one environment variable. At most one way to log in is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsConfig {
     /// `nats://host:port` or `tls://host:port` of one or more servers of the same cluster.
@@ -34,7 +35,7 @@ pub struct NatsConfig {
     pub request_timeout_ms: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsTls {
     /// Refuse servers without TLS.
