@@ -77,6 +77,9 @@ fn addresses(text: &mut String, config: &Config, nodes: &[Node], nats: &str) -> 
                 config.app.iter().find(|known| known.name == *app).map_or("", |known| known.path.as_str());
             writeln!(text, "  node {}  {app:<10} http://{addr}{path}", index + 1)?;
         }
+        for addr in node.api_addrs() {
+            writeln!(text, "  node {}  {:<10} http://{addr}/v1/apps/…", index + 1, "back ends")?;
+        }
         if let Some(addr) = node.admin_addr() {
             writeln!(text, "  node {}  {:<10} http://{addr}/metrics and /readyz", index + 1, "operators")?;
         }
