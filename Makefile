@@ -30,7 +30,7 @@ e2e: test-tools ## Clusters of real processes with published clients
 	cargo build --locked -p trunkline -p testkit
 	cd tests && npm test
 
-contracts: ## Write the contracts for machines anew: docs/asyncapi, tests/types
+contracts: ## Write anew what is printed from the types: docs/asyncapi, tests/types, docs/configuration-reference.md
 	python3 tests/check/contracts.py --write
 
 bench: nats ## Trunkline beside the floor; prints ratios

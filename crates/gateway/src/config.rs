@@ -91,6 +91,7 @@ impl Default for HttpConfig {
 pub struct AppConfig {
     /// Names the application in subjects, streams and metrics: `[a-z0-9_-]`, 1 to 32 characters, unique.
     pub name: String,
+    /// What its clients say and hear: one of the five applications, or the test servers of the public protocol suites.
     pub dialect: Dialect,
     /// HTTP path; with and without the trailing slash is the same.
     pub path: String,
@@ -121,10 +122,14 @@ pub struct AppConfig {
     pub hook: Option<HookConfig>,
     /// Bytes of the list of revoked tokens; one that is full refuses further entries.
     pub revocations_max_bytes: i64,
+    /// Limits of this application; one that is not given is that of the whole node.
     pub limits: LimitOverrides,
     pub retention: Retention,
+    /// What calls may do; gateways and coordinators are given the same.
     pub calls: CallSettings,
+    /// What presence does; gateways and coordinators are given the same.
     pub presence: PresenceSettings,
+    /// What chat and typing may do.
     pub chat: ChatSettings,
     pub notifications: NotificationSettings,
     /// Servers that the participants of calls are told of.
@@ -255,11 +260,15 @@ pub enum ConformanceProfile {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DevUser {
+    /// What the user logs in with.
     pub email: String,
+    /// Compared as it stands here.
     pub password: Secret<String>,
     /// The user id: a string or an integer.
     pub user: serde_json::Value,
+    /// The role in the token.
     pub role: Option<String>,
+    /// The name in the token.
     pub name: Option<String>,
     /// Further claims of the token.
     pub claims: serde_json::Map<String, serde_json::Value>,
@@ -280,6 +289,7 @@ pub enum OnTokenExpiry {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
+    /// Events older than this are gone: who was away for longer has missed them.
     pub events_max_age_s: u64,
     /// The oldest events go first when the stream grows over this.
     pub events_max_bytes: u64,
@@ -353,7 +363,9 @@ limits! {
     attachments: usize = 64,
     /// From handshake to the first Socket.IO CONNECT.
     connect_timeout_ms: u64 = 45_000,
+    /// How often a session is pinged.
     ping_interval_ms: u64 = 25_000,
+    /// A session that has not answered a ping by then is closed.
     ping_timeout_ms: u64 = 20_000,
     /// How long a connection without a token that counts may wait for one: a plain WebSocket for its first frame, the grace of `portal`.
     authenticate_timeout_ms: u64 = 10_000,

@@ -17,6 +17,7 @@ use crate::config::ConfigError;
 pub struct IceConfig {
     /// `stun:host[:port]` or `stuns:…`, told as they are.
     pub stun: Vec<String>,
+    /// TURN servers; each participant gets credentials of its own.
     pub turn: Vec<TurnConfig>,
 }
 

@@ -36,6 +36,8 @@ pub enum Command {
     Emit(EmitArguments),
     /// Print the configuration in effect, secrets redacted, and every mistake in it; status 2 if there are any.
     CheckConfig(ConfigArguments),
+    /// Print every key of the configuration with its type, default and meaning, as a Markdown page.
+    ConfigReference,
 }
 
 #[derive(Debug, Subcommand)]

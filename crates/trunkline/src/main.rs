@@ -10,6 +10,7 @@ mod emit_command;
 mod failure;
 mod gateway_command;
 mod node;
+mod reference;
 mod replica;
 mod schema;
 mod signals;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Emit(emit) => emit_command::run(&emit),
         Command::Contract(contract) => Ok(schema::run(&contract)),
         Command::CheckConfig(config) => check_config::run(&config),
+        Command::ConfigReference => Ok(reference::run()),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
         Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),
     };

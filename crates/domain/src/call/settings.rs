@@ -21,8 +21,9 @@ pub struct CallSettings {
     pub signal_bytes: usize,
     /// Whether several participants may share their screens at once.
     pub many_sharers: bool,
-    /// Annotations kept for who joins later, and their bytes together; the oldest go first.
+    /// Annotations kept for who joins later; the oldest go first.
     pub annotations: usize,
+    /// Their bytes together; the oldest go first.
     pub annotations_bytes: usize,
     /// Largest single annotation.
     pub annotation_bytes: usize,

@@ -50,8 +50,11 @@ impl Default for ApiConfig {
 pub struct ApiKeyConfig {
     /// Shown in logs; idempotency keys belong to it.
     pub name: String,
+    /// The key, as text of at least 16 characters.
     pub secret: Option<Secret<String>>,
+    /// A file with the key; one line end at its end is dropped.
     pub secret_file: Option<PathBuf>,
+    /// The environment variable with the key.
     pub secret_env: Option<String>,
     /// Applications it may call; empty: all.
     pub apps: Vec<String>,

@@ -30,9 +30,11 @@ pub struct TokenConfig {
     pub jwks_url: Option<String>,
     /// Certificates to trust for `jwks_url` instead of the system's, in PEM form.
     pub jwks_ca_file: Option<PathBuf>,
+    /// How often the set is read again.
     pub jwks_refresh_ms: u64,
     /// The shortest pause between two looks at the set: after a failure, and when tokens name keys that are not in it.
     pub jwks_pause_ms: u64,
+    /// A look that takes longer has failed.
     pub jwks_timeout_ms: u64,
     /// A larger set is refused.
     pub jwks_max_bytes: usize,
@@ -89,7 +91,9 @@ impl TokenConfig {
 pub struct PublicKeyConfig {
     /// The `kid` of tokens signed with it; `None`: for tokens whose `kid` names no other key, or that have none.
     pub kid: Option<String>,
+    /// The key itself; this or `file`.
     pub pem: Option<String>,
+    /// A file with it.
     pub file: Option<PathBuf>,
 }
 
@@ -99,7 +103,9 @@ pub struct PublicKeyConfig {
 pub struct ClaimNames {
     /// A string or an integer; a token without any is refused.
     pub user: Vec<String>,
+    /// What the user is; without any there is no role.
     pub role: Vec<String>,
+    /// Shown to others.
     pub name: Vec<String>,
 }
 

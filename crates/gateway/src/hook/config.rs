@@ -29,7 +29,9 @@ pub struct HookConfig {
     pub send_claims: bool,
     /// Sent as `Authorization: Bearer`. At most one of `secret`, `secret_file` and `secret_env` is given.
     pub secret: Option<Secret<String>>,
+    /// A file with the secret; one line end at its end is dropped.
     pub secret_file: Option<PathBuf>,
+    /// The environment variable with the secret.
     pub secret_env: Option<String>,
     /// Certificates to trust for `url` instead of the system's, in PEM form.
     pub ca_file: Option<PathBuf>,

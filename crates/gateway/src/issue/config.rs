@@ -39,9 +39,11 @@ impl Default for IssueConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieConfig {
+    /// The cookie's name.
     pub name: String,
     /// `None`: the host that was asked, alone.
     pub domain: Option<String>,
+    /// Paths that it is sent to.
     pub path: String,
     pub same_site: SameSite,
     /// Sent over TLS only; switch it off for development without TLS.

@@ -35,6 +35,7 @@ pub struct Config {
     pub api: ApiConfig,
     pub coordinator: CoordinatorConfig,
     pub limits: Limits,
+    /// The applications served, at least one.
     pub app: Vec<AppConfig>,
 }
 
