@@ -6,13 +6,18 @@ NATS_LOCAL := $(VENV)/bin/nats-server
 PY_REQUIREMENTS := tests/python/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e bench fuzz contracts tools nats test-tools
+.PHONY: help run cluster test check e2e bench fuzz contracts tools nats test-tools
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 run: nats ## A cluster on this machine: two gateway nodes, a coordinator and a private nats-server
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo run --release --locked -p trunkline -- dev
+
+cluster: nats ## Three nats-servers, three gateways, two coordinators and a balancer on this machine, to kill by hand
+	cargo build --release --locked -p trunkline -p testkit
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" target/release/testkit cluster --trunkline target/release/trunkline \
+	  --config $(or $(CONFIG),deploy/five-applications.toml) $(CLUSTER_FLAGS)
 
 test: test-tools ## All tests: Rust, then end to end
 	cargo test --workspace --locked
