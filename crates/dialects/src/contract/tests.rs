@@ -98,6 +98,7 @@ fn is_unknown(dialect: &Dialect, event: &str) -> bool {
         namespace: "/",
         identity: Some(&identity),
         memberships: &[],
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,

@@ -55,7 +55,11 @@ async fn examine(shard: &Shard, app: u16, token: &str) -> Result<Identity, Token
     let verifier = shard.shared.app(app).verifier.as_ref().ok_or(TokenError::Missing)?;
     let mut identity = verifier.verify_with_newer_keys(token, unix_ms() / 1000).await?;
     if let Some(hook) = shard.hook(app) {
+        let own_name = identity.name.clone();
         hook.admit(&mut identity).await?;
+        if shard.shared.app(app).dialect.believes_names_of_tokens() {
+            identity.name = own_name.or(identity.name);
+        }
     }
     Ok(identity)
 }

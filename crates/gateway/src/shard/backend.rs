@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dialects::{Audience, BackendAction, Command, Delivery, Join};
+use dialects::{Audience, BackendAction, Command, Delivery, Join, Placed};
 use domain::{Rejection, UserId};
 use hub::RoomKey;
 use serde_json::Value;
@@ -82,6 +82,8 @@ pub async fn carry_out(
 pub async fn move_user(shard: &Rc<Shard>, app: u16, order: &Move) -> Result<usize, Rejection> {
     let actors = shard.turn(|state, shard| state.actors_of(shard, app, &order.user));
     for actor in &actors {
+        // Before anything else the client says: what it is taken out of it does not enter again.
+        shard.turn(|state, shard| state.note_placing(shard, actor, order));
         let join = |room: &domain::RoomId| Join { room: room.clone(), note: None, participant: None };
         let commands = [
             (!order.join.is_empty()).then(|| Command::Join(order.join.iter().map(join).collect())),
@@ -97,6 +99,20 @@ pub async fn move_user(shard: &Rc<Shard>, app: u16, order: &Move) -> Result<usiz
 }
 
 impl State {
+    /// The back end's word about rooms: the last one counts, and of too many the oldest are forgotten.
+    fn note_placing(&mut self, shard: &Shard, actor: &Actor, order: &Move) {
+        let most = shard.shared.app(actor.app).limits.rooms_per_socket;
+        let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
+        let Some(socket) = session.socket_by_serial(actor.serial) else { return };
+        let left = order.leave.iter().map(|room| (room, false));
+        for (room, inside) in order.join.iter().map(|room| (room, true)).chain(left) {
+            socket.placed.retain(|placed| *placed.room != *room.as_str());
+            socket.placed.push(Placed { room: room.as_str().into(), inside });
+        }
+        let too_many = socket.placed.len().saturating_sub(most);
+        socket.placed.drain(..too_many);
+    }
+
     /// The user's sockets, found in the room of all devices of the user.
     fn actors_of(&mut self, shard: &Shard, app: u16, user: &UserId) -> Vec<Actor> {
         let Some(room) = shard.shared.app(app).dialect.room_of(&Audience::User(user.clone())) else {

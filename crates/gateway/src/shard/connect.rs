@@ -134,6 +134,7 @@ impl State {
             ix,
             identity: identity.map(Arc::new),
             memberships: Vec::new(),
+            placed: Vec::new(),
             calls: Vec::new(),
             listed: Vec::new(),
             stage: 0,

@@ -10,7 +10,7 @@ mod arriving;
 mod leaving;
 
 use bytes::Bytes;
-use dialects::{Handshake, Membership, Participant};
+use dialects::{Handshake, Membership, Participant, Placed};
 use domain::Identity;
 use domain::call::View;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct PackedSocket {
     pub nsp: Namespace,
     pub identity: Option<Identity>,
     pub memberships: Vec<Membership>,
+    /// Where the back end has put it.
+    #[serde(default)]
+    pub placed: Vec<Placed>,
     pub listed: Vec<(Box<str>, Participant)>,
     pub stage: u32,
     pub accepted: bool,

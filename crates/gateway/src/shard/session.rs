@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cluster::forwarding::{Answer, ForwardKey};
 use cluster::moving::MoveKey;
 use cluster::sid::NodeId;
-use dialects::{Handshake, Membership, Participant};
+use dialects::{Handshake, Membership, Participant, Placed};
 use domain::Identity;
 use engineio::{CloseReason, Frame, Message, PollId, WsId};
 use http::HeaderMap;
@@ -153,6 +153,8 @@ pub struct Socket {
     pub ix: SocketIx,
     pub identity: Option<Arc<Identity>>,
     pub memberships: Vec<Membership>,
+    /// Where the back end has put it, the oldest first.
+    pub placed: Vec<Placed>,
     /// The calls its device is in.
     pub calls: Vec<Arc<domain::call::View>>,
     /// Rooms in which others see it.
@@ -367,6 +369,7 @@ impl Socket {
             namespace: self.nsp.as_str(),
             identity: self.identity.as_deref().filter(|_| self.grace.is_none()),
             memberships: &self.memberships,
+            placed: &self.placed,
             calls: &self.calls,
             handshake,
             stage: self.stage,

@@ -350,6 +350,7 @@ impl State {
             ix,
             identity: packed.identity.map(Arc::new),
             memberships: packed.memberships,
+            placed: packed.placed,
             calls: packed.calls.into_iter().map(Arc::new).collect(),
             listed: packed.listed,
             stage: packed.stage,

@@ -193,6 +193,7 @@ impl State {
                 nsp: socket.nsp,
                 identity: socket.identity.map(Arc::unwrap_or_clone),
                 memberships: socket.memberships,
+                placed: socket.placed,
                 listed: socket.listed,
                 stage: socket.stage,
                 accepted: socket.accepted,
