@@ -19,11 +19,26 @@ fn events() -> StreamSpec {
 }
 
 async fn ensure(bus: &Bus) {
-    // A new cluster may need a moment to place a stream.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = bus.ensure_stream(&events()).await {
-        assert!(Instant::now() < deadline, "{error}");
+    bus.ensure_stream(&events()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_that_start_at_once_make_one_stream_in_a_young_cluster() {
+    let dir = TempDir::new("ensure");
+    let cluster = NatsCluster::start(dir.path(), &ChildOptions::default()).await.unwrap();
+    let buses = try_join_all(cluster.urls().iter().map(|url| async { Ok::<_, ()>(connect(url).await) }))
+        .await
+        .unwrap();
+    for round in 0..6 {
+        let spec =
+            StreamSpec { replicas: 3, ..StreamSpec::new(format!("S{round}"), [format!("s{round}.>")]) };
+        let states = try_join_all(buses.iter().map(|bus| bus.ensure_stream(&spec))).await.unwrap();
+        assert!(states.iter().all(|state| state.replicas == 3));
+        if round == 2 {
+            kill9(cluster.server(0).pid());
+        }
     }
+    cluster.stop().await;
 }
 
 #[tokio::test]
