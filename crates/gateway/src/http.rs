@@ -12,6 +12,7 @@ mod login;
 mod plain;
 mod proxies;
 pub mod routes;
+mod try_page;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -39,6 +39,7 @@ pub fn welcome(config: &Config, nodes: &[Node], nats: &str, data_dir: &DataDir) 
         let addrs: Vec<SocketAddr> =
             nodes.iter().filter_map(|node| first_listener(node, &app.name)).collect();
         if let (Dialect::Telehealth, Some(first), Some(last)) = (app.dialect, addrs.first(), addrs.last()) {
+            text += &format!("\nTry it in a browser: http://{first}/api/docs/try\n");
             text += "\nLog in over polling, each request to another node; the answer holds the event `connected`:\n\n  ";
             text += &line_to_try(app, *first, *last, &token);
         }
