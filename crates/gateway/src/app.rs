@@ -207,6 +207,11 @@ impl App {
         format!("{}=rate.{}.s.", self.chat_prefix(), subject::escape_token(sender))
     }
 
+    /// The same for a user's requests for a socket token.
+    pub fn issue_rate_prefix(&self, user: &str) -> String {
+        format!("{}=rate.{}.i.", self.chat_prefix(), subject::escape_token(user))
+    }
+
     fn chat_prefix(&self) -> String {
         format!("tl.{}.chat.", subject::escape_token(self.name()))
     }

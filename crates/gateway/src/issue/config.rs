@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{Source, TokenConfig};
 use crate::config::ConfigError;
 
+/// Each request takes a subject of its own, and NATS lists no more than 1024 at once.
+const MOST_PER_MINUTE: u32 = 1000;
+
 /// How socket tokens are issued (`portal`, `/api/rt/issue-socket-token`).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -18,7 +21,7 @@ pub struct IssueConfig {
     /// Claims that a socket token takes over from the session, besides user, role and name.
     pub claims: Vec<String>,
     pub cookie: CookieConfig,
-    /// Tokens that one user may ask for in a minute, counted on each node; 0: no limit.
+    /// Tokens that one user may ask for in a minute, at whichever node; at most 1000, 0: no limit.
     pub per_minute: u32,
 }
 
@@ -110,6 +113,9 @@ impl IssueConfig {
         let mut refuse = |path: &str, message: &str| errors.push(ConfigError::new(path, message));
         if self.ttl_s == 0 {
             refuse("ttl_s", "must be at least 1");
+        }
+        if self.per_minute > MOST_PER_MINUTE {
+            refuse("per_minute", "must be at most 1000");
         }
         let cookie = &self.cookie;
         if !is_token(&cookie.name) {
