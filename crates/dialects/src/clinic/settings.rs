@@ -15,6 +15,8 @@ pub struct ClinicSettings {
     pub private_entities: Vec<String>,
     /// Actions of `user:update` after which the user's connections are closed and tokens refused.
     pub deactivating: Vec<String>,
+    /// Actions of `user:update` after which the user's tokens are good again.
+    pub reactivating: Vec<String>,
     /// Entries of the audit feed that an administrator is given at once.
     pub audit_shown: u64,
     /// Entries of the audit feed that are kept.
@@ -46,6 +48,7 @@ impl Default for ClinicSettings {
                 "users",
             ]),
             deactivating: names(&["deactivated", "disabled", "deleted"]),
+            reactivating: names(&["activated", "reactivated", "enabled", "restored"]),
             audit_shown: 50,
             audit_kept: 10_000,
             catalog_kept: 10_000,

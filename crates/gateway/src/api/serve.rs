@@ -113,7 +113,7 @@ fn scope_of(action: &BackendAction) -> Scope {
         BackendAction::Post(_) => Scope::Post,
         BackendAction::Notify(_) => Scope::Notify,
         BackendAction::Record(_) | BackendAction::Fact(_) => Scope::Emit,
-        BackendAction::Move { .. } | BackendAction::Revoke(_) => Scope::Admin,
+        BackendAction::Move { .. } | BackendAction::Revoke(_) | BackendAction::Restore(_) => Scope::Admin,
     }
 }
 

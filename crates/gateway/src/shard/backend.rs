@@ -11,7 +11,6 @@ use super::commands::{self, Actor};
 use super::emit::{Stamp, Telling};
 use super::session::Entry;
 use super::{Shard, State, chat};
-use crate::clock::unix_ms;
 use crate::members::{self, Move};
 use crate::revocation::{self, Revoked, Terms};
 
@@ -69,11 +68,14 @@ pub async fn carry_out(
             Ok(Some(("moved", moved.into())))
         }
         BackendAction::Revoke(user) => {
-            let terms = Terms { issued_until_s: Some(unix_ms() / 1000), until_s: None };
-            let bus = &shard.shared.bus;
-            let stored = revocation::revoke(bus, shard.shared.app(app), &Revoked::User(user), &terms).await;
-            stored.map_err(|_| Rejection::Unavailable)?;
-            Ok(None)
+            let (bus, app) = (&shard.shared.bus, shard.shared.app(app));
+            let stored = revocation::revoke(bus, app, &Revoked::User(user), &Terms::default()).await;
+            stored.map(|_| None).map_err(|_| Rejection::Unavailable)
+        }
+        BackendAction::Restore(user) => {
+            let (bus, app) = (&shard.shared.bus, shard.shared.app(app));
+            let stored = revocation::restore(bus, app, &Revoked::User(user)).await;
+            stored.map(|_| None).map_err(|_| Rejection::Unavailable)
         }
     }
 }

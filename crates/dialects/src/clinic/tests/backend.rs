@@ -169,6 +169,13 @@ fn who_is_deactivated_hears_of_it_and_then_no_more() {
     assert!(revokes(r#"{"userId":7,"type":"account","action":"updated","deactivate":true}"#));
     assert!(!revokes(r#"{"userId":7,"type":"account","action":"deleted","deactivate":false}"#));
     assert!(!revokes(r#"{"userId":7,"type":"account","action":"updated"}"#));
+    let restores = |body: &str| {
+        let actions = call("user-update", body).unwrap();
+        matches!(actions.last(), Some(BackendAction::Restore(user)) if user.as_str() == "7")
+    };
+    assert!(restores(r#"{"userId":7,"type":"account","action":"activated"}"#));
+    assert!(!restores(r#"{"userId":7,"type":"account","action":"deleted","deactivate":false}"#));
+    assert!(revokes(r#"{"userId":7,"type":"account","action":"enabled","deactivate":true}"#));
 }
 
 #[test]
