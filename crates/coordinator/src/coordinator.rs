@@ -75,6 +75,7 @@ impl Coordinator {
         let bus = Bus::connect(bus_config, &registry).await?;
         prepare(&bus, &apps, replicas).await?;
         let metrics = Metrics::register(&registry)?;
+        metrics.begin(apps.iter().map(|app| &*app.name));
         let me = format!("{:032x}", rand::random::<u128>());
         let lease = take_lease(&bus, &me, replicas, readiness.clone()).await?;
         let teller = Arc::new(Teller::new(bus.clone()));

@@ -21,6 +21,8 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Self; 5] = [Self::Online, Self::Away, Self::Busy, Self::InCall, Self::Offline];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -33,9 +35,7 @@ impl Status {
 
     /// From a client's word.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Online, Self::Away, Self::Busy, Self::InCall, Self::Offline]
-            .into_iter()
-            .find(|status| status.name() == name)
+        Self::ALL.into_iter().find(|status| status.name() == name)
     }
 }
 

@@ -118,6 +118,7 @@ impl Gateway {
         let (lease, nodes) = lease::start(&bus, id, replicas, readiness.clone()).await?;
         let clock = Clock::start();
         let metrics = Metrics::register(&registry)?;
+        metrics.begin(apps.iter().map(App::name));
         let threads = threads(&config);
         let (handles, feeds, inboxes) = channels(threads);
         let feed = bus.feed().expect("this bus was connected above and its feed not taken");

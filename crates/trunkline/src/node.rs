@@ -19,7 +19,7 @@ pub struct Node {
 impl Node {
     /// The operators' port comes first: it tells why a node is not ready while it waits for NATS.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new().of("gateway", env!("CARGO_PKG_VERSION"));
         let readiness = Readiness::new(["gateway"]);
         let admin = Admin::start_if(config.http.admin, &metrics, &readiness).await?;
         let deps = Deps {

@@ -19,7 +19,7 @@ pub struct Replica {
 impl Replica {
     /// The operators' port comes first: it tells why a replica is not ready while it waits for NATS.
     pub async fn start(config: &Config, admin: Option<SocketAddr>) -> Result<Self, Failure> {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new().of("coordinator", env!("CARGO_PKG_VERSION"));
         let readiness = Readiness::new(["requests", "lease"]);
         let admin = Admin::start_if(admin, &metrics, &readiness).await?;
         let app = |(name, namespace, dialect)| App { name, namespace, dialect };

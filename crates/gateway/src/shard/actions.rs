@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cluster::sid::log_name;
 use dialects::{Action, Actions, Command, Delivery, Inbound, Otherwise, Out, Outcome, Then};
 use domain::Rejection;
-use engineio::{CloseReason, Frame, Input};
+use engineio::{CloseReason, Frame};
 use serde_json::value::RawValue;
 use socketio::{AckId, Args, Encoded, Namespace, Parser, msgpack};
 
@@ -293,8 +293,7 @@ impl State {
                 session = log_name(&session.sid),
                 "a socket could not connect: the bus did not confirm its rooms"
             );
-            let config = &shard.shared.app(session.app).engine;
-            session.engine.handle(config, shard.now(), Input::Close(CloseReason::Internal));
+            session.close(shard, CloseReason::Internal, "the bus did not confirm its rooms");
         }
     }
 

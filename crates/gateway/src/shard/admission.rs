@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cluster::sid::log_name;
 use dialects::{Outcome, TokenFailure};
 use domain::{Identity, Rejection};
-use engineio::{CloseReason, Input};
+use engineio::CloseReason;
 use socketio::{AckId, Json, Namespace};
 
 use super::actions::Run;
@@ -108,8 +108,11 @@ fn end_without_sockets(shard: &Shard, session: &mut Session) {
     if let Some(io) = session.io.as_mut().filter(|_| session.engine.transport().is_none()) {
         return io.expect_connect(shard.now(), LEAVE_MS);
     }
-    let config = &shard.shared.app(session.app).engine;
-    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenRevoked));
+    session.close(
+        shard,
+        CloseReason::TokenRevoked,
+        "it, or every token of its user, was revoked while connected",
+    );
 }
 
 impl State {

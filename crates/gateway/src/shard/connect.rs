@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster::sid::{log_name, socket_id};
 use dialects::{Action, TokenFailure};
 use domain::Identity;
-use engineio::{CloseReason, Input, Message};
+use engineio::{CloseReason, Message};
 use socketio::{AckId, Event, Incoming, Json, Namespace, Violation};
 
 use super::actions::Run;
@@ -109,7 +109,11 @@ impl State {
                     why,
                     "a token cannot be checked"
                 );
-                return session.engine.handle(&app.engine, shard.now(), Input::Close(CloseReason::Internal));
+                return session.close(
+                    shard,
+                    CloseReason::Internal,
+                    format!("its token cannot be checked: {why}"),
+                );
             }
             Err(error) => {
                 shard.shared.metrics.auth_failures.with_label_values(&[error.name()]).inc();
@@ -127,12 +131,13 @@ impl State {
         let serial = session.new_serial();
         let ix = self.hub.insert(&id, Target { session: session.key, serial });
         let expires = expiry(shard, session.app, identity.as_ref());
+        let identity = identity.map(Arc::new);
         session.sockets.push(Socket {
             serial,
             nsp: nsp.clone(),
             id: id.into(),
             ix,
-            identity: identity.map(Arc::new),
+            identity: identity.inspect(|identity| session.access.is_of(identity)),
             memberships: Vec::new(),
             placed: Vec::new(),
             calls: Vec::new(),
@@ -212,10 +217,7 @@ impl State {
                 Some(words) => {
                     self.begin_grace(shard, session, serial, CloseReason::TokenExpired, words);
                 }
-                None => {
-                    let config = &app.engine;
-                    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenExpired));
-                }
+                None => session.close(shard, CloseReason::TokenExpired, expired_at(session, serial)),
             },
             OnTokenExpiry::Warn => {
                 shard.shared.metrics.auth_failures.with_label_values(&["expired_live"]).inc();
@@ -258,12 +260,19 @@ pub(super) fn expiry(shard: &Shard, app: u16, identity: Option<&Identity>) -> Op
 }
 
 fn violated(shard: &Shard, session: &mut Session, violation: Violation) {
-    tracing::debug!(session = log_name(&session.sid), %violation, "protocol violation");
     let reason = match violation {
         Violation::ConnectTimeout => CloseReason::ConnectTimeout,
         _ => CloseReason::BadMessage,
     };
-    session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::Close(reason));
+    session.close(shard, reason, violation.to_string());
+}
+
+/// What the log tells of a token that ran out.
+fn expired_at(session: &Session, serial: u32) -> String {
+    let socket = session.sockets.iter().find(|socket| socket.serial == serial);
+    let identity = socket.and_then(|socket| socket.identity.as_deref());
+    let at = identity.and_then(|identity| identity.expires_at);
+    at.map_or_else(|| "exp is past".to_owned(), |at| format!("exp was {at}"))
 }
 
 /// `None`: the application asks for no token.

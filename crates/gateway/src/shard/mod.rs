@@ -1,11 +1,12 @@
 //! One core: its sessions, its part of the hub, and everything they do, on one thread without locks.
 //!
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
-//! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
+//! its end. `session` is the state of one session, `turns` what happens to it, `access` what the log tells of it, `connect` how sockets come and go, `actions` and
 //! `commands` what dialects ask for (`calls` and `watch` what of it concerns calls and other users, `chat` the writers of
 //! conversations), `emit` events on their way to rooms, `admission` tokens that take a while or are revoked, `audience` the rooms of everybody, `backend` what back ends' calls do, `census` how many there are, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
 //! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines.
 
+mod access;
 mod actions;
 mod admission;
 mod audience;
@@ -42,7 +43,7 @@ use cluster::forwarding::{Answer, Ask, ForwardKey};
 use cluster::moving::{MoveKey, MoveOwnerOutput, TakerOutput};
 use cluster::sid::{NodeId, SidKey};
 use domain::Rejection;
-use engineio::{CloseReason, PollId};
+use engineio::PollId;
 use hub::Hub;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -63,6 +64,8 @@ use crate::revocation::{self, News};
 use crate::roster::{Roster, RosterStore, Sweeps};
 use crate::stats::{AppCount, Client};
 
+pub(crate) use access::TARGET as ACCESS;
+pub use access::Transport;
 pub use backend::carry_out;
 pub use emit::Stamp;
 pub use session::{Opening, SessionKey};
@@ -440,8 +443,7 @@ impl Shard {
             Control::Moving(output) => self.turn(|state, shard| state.on_move_owner(shard, output)),
             Control::Taking(output) => self.turn(|state, shard| state.on_taker(shard, output)),
             Control::Drain { batch, done } => {
-                let left =
-                    self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
+                let left = self.turn(|state, shard| state.close_some(shard, batch));
                 let _ = done.send(left);
             }
             Control::AskRevoked { app, identity, done } => {

@@ -16,6 +16,7 @@ use domain::call::View;
 use serde::{Deserialize, Serialize};
 use socketio::{FrozenConnections, Namespace};
 
+use super::access::PackedAccess;
 use super::session::SessionKey;
 use super::unauthenticated::PackedGrace;
 use super::{Shard, State};
@@ -42,6 +43,9 @@ pub struct Packed {
     /// Name and value of the headers in which a token may stand.
     pub headers: Vec<(String, String)>,
     pub peer: std::net::IpAddr,
+    /// For the log.
+    #[serde(default)]
+    pub access: PackedAccess,
     /// The old node has applied the application's stream up to here.
     pub applied: u64,
     /// Ephemeral events the old node has delivered since the reservation.

@@ -17,6 +17,7 @@ use slab::Slab;
 use socketio::{Connections, Namespace, Parser};
 use tokio::sync::oneshot;
 
+use super::access::Access;
 use super::census::Counted;
 use super::entering::Entering;
 use super::presence::Heard;
@@ -93,6 +94,7 @@ pub struct Session {
     /// Answers to POSTs that wait for room in `inbox`.
     pub held_answers: Vec<(PollId, engineio::Answer)>,
     pub opening: Opening,
+    pub access: Access,
     /// One of its sockets is on its way into a call.
     pub entering: Option<Box<Entering>>,
     /// One of its sockets is in its grace: who delivers looks closer.
@@ -305,6 +307,7 @@ impl Session {
         opening: Opening,
         engine: engineio::Session,
         io: Option<Connections>,
+        access: Access,
     ) -> Self {
         Self {
             key,
@@ -323,6 +326,7 @@ impl Session {
             ending: None,
             held_answers: Vec::new(),
             opening,
+            access,
             entering: None,
             has_grace: false,
             moving: Moving::No,

@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use cluster::sid::log_name;
 use dialects::{Actions, Otherwise};
 use domain::Rejection;
-use engineio::{CloseReason, Input};
+use engineio::CloseReason;
 use hub::{Broadcast, Order, RoomKey};
 use serde::{Deserialize, Serialize};
 use socketio::{AckId, Args, Event};
@@ -150,8 +149,8 @@ impl State {
             return;
         }
         let why = grace.why;
-        tracing::info!(session = log_name(&session.sid), app = app.name(), "no token in time");
-        session.engine.handle(&app.engine, now, Input::Close(why));
+        let known = "no token that counts was shown in time (limits.authenticate_timeout_ms)";
+        session.close(shard, why, known);
     }
 
     /// Keeps the event at hand until the socket is restored.

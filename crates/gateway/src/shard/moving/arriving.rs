@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cluster::moving::{TakerInput, TakerOutput};
-use cluster::sid::{NodeId, log_name};
+use cluster::sid::NodeId;
 use engineio::{CloseReason, Frame, Input, WsId};
 use hub::RoomKey;
 use rustc_hash::FxHashSet;
@@ -12,6 +12,7 @@ use rustc_hash::FxHashSet;
 use super::{Barrier, Packed, PackedSocket, SocketRooms};
 use crate::clock::Millis;
 use crate::link::{self, Link, Pushed};
+use crate::shard::access::Access;
 use crate::shard::commands::Task;
 use crate::shard::session::{
     Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Opening, Session, SessionKey, Socket,
@@ -128,7 +129,7 @@ impl State {
                 if let Some(key) = self.arriving.remove(&mv) {
                     self.abandon_arriving(shard, key);
                     // Installed too late: its owner has said farewell for it.
-                    self.close(shard, key, CloseReason::MoveFailed);
+                    self.close(shard, key, CloseReason::MoveFailed, reason.to_string());
                 }
             }
             TakerOutput::Send { .. } => {}
@@ -242,10 +243,9 @@ impl State {
             }
         };
         let session = self.unpack(shard, *arriving, packed);
-        shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
-        tracing::info!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
         let (session, late) = session;
+        self.access_arrived(shard, &session);
         self.sessions.put(key, Entry::Live(Box::new(session)));
         self.with_session(shard, key, |state, session| {
             // What was revoked on its way here was said to neither node's sockets.
@@ -269,7 +269,8 @@ impl State {
         };
         let engine = engineio::Session::thaw(packed.engine, shard.now(), &app.engine, ws);
         let io = packed.io.map(|io| socketio::Connections::thaw(io, shard.now()));
-        let mut session = Session::new(arriving.key, arriving.sid, opening, engine, io);
+        let access = Access::unpack(packed.access);
+        let mut session = Session::new(arriving.key, arriving.sid, opening, engine, io, access);
         session.links.push((ws, arriving.link));
         session.next_serial = arriving.next_serial;
         let mut members = arriving.sockets;

@@ -33,7 +33,7 @@ impl State {
                 tracing::warn!(session = log_name(&sid), %reason, "a session was lost in its move");
                 // Packed already, or still waiting for its barrier.
                 if let Some(key) = self.sessions.by_sid(&sid) {
-                    self.close(shard, key, CloseReason::MoveFailed);
+                    self.close(shard, key, CloseReason::MoveFailed, reason.to_string());
                 }
             }
             MoveOwnerOutput::Send { .. } => {}
@@ -144,7 +144,8 @@ impl State {
             let may_move = seq.filter(|_| !is_muted);
             let frozen = may_move.and_then(|seq| Some((seq, session.engine.freeze(config, shard.now())?)));
             let Some((applied, engine)) = frozen else {
-                session.engine.handle(config, shard.now(), Input::Close(CloseReason::MoveFailed));
+                let known = "it could not be frozen: the bus is away, or events wait for its token";
+                session.close(shard, CloseReason::MoveFailed, known);
                 return None;
             };
             Some((key, state.pack(shard, session, engine, applied, seen)))
@@ -218,6 +219,7 @@ impl State {
             handshake: session.opening.handshake.take().map(|handshake| *handshake),
             headers: headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect(),
             peer: session.opening.peer,
+            access: session.access.pack(),
             applied,
             seen,
         }
