@@ -265,6 +265,8 @@ impl Supervisor {
 
 /// Owns the process to its end.
 async fn watch(mut child: Child, member: usize, pid: u32, sender: mpsc::Sender<Event>) {
+    // `wait` would close it, and who reads it would end.
+    let _stdin = child.stdin.take();
     let how = match child.wait().await {
         Ok(status) => ending(status),
         Err(error) => format!("cannot be waited for ({error})"),
