@@ -17,7 +17,7 @@ import { Dev } from "../lib/walks.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const TRUNKLINE = process.env.TRUNKLINE_BIN ?? here("../../target/debug/trunkline");
-const PAGES = ["README.md", "docs/quick-start.md"];
+const PAGES = ["README.md", "docs/quick-start.md", "docs/migration.md", "docs/operations.md"];
 
 /** Addresses of `make run` that pages name, by what `trunkline dev` prints for them: the line's name and the node. */
 const OF_DEV = { 8080: ["telehealth", 0], 8083: ["telehealth", 1], 9100: ["back ends", 0], 9090: ["operators", 0] };
@@ -39,7 +39,7 @@ class Stage {
     }
     const ours = /^(TRUNKLINE_|JWT_SECRET$|CORS_ORIGINS$|PORT$|HOST$)/;
     const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !ours.test(key)));
-    const path = [dirname(natsBinary()), process.env.PATH].join(delimiter);
+    const path = [dirname(TRUNKLINE), dirname(natsBinary()), process.env.PATH].join(delimiter);
     // Packages that a reader installs beside the script are those of the tests. A coordinator's own port may be taken.
     stage.env = { ...env, PATH: path, NODE_OPTIONS: `--import ${here("../lib/walks-packages.mjs")}`, TRUNKLINE_COORDINATOR__ADMIN: `127.0.0.1:${await freePort()}` };
     return stage;
@@ -52,7 +52,7 @@ class Stage {
       if (!this.addresses.has(port)) this.addresses.set(port, `127.0.0.1:${await freePort()}`);
     }
     const ports = (_, flag, port) => `${flag}${this.addresses.get(port)?.split(":")[1] ?? port}`;
-    return text.replace(named, (_, port) => this.addresses.get(port)).replaceAll("target/release/trunkline", TRUNKLINE).replace(/(--port )(\d+)/g, ports);
+    return text.replace(named, (_, port) => this.addresses.get(port)).replaceAll("target/release/trunkline", "trunkline").replace(/(--port )(\d+)/g, ports);
   }
 
   async take({ mark, value, lang, text, line }) {
