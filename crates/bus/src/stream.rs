@@ -81,6 +81,10 @@ impl Bus {
                 None => self.stream_info(&spec.name).await?.ok_or_else(|| vanished(&spec.name))?,
             },
         };
+        let kept = found.state().replicas;
+        if kept > spec.replicas {
+            tracing::info!(stream = %spec.name, kept, asked = spec.replicas, "the stream keeps its replicas: it is never shrunk");
+        }
         match updated(spec, &wanted, &found.config)? {
             None => Ok(found.state()),
             Some(config) => {

@@ -29,6 +29,13 @@ async fn nodes_that_start_at_once_make_one_stream_in_a_young_cluster() {
     let buses = try_join_all(cluster.urls().iter().map(|url| async { Ok::<_, ()>(connect(url).await) }))
         .await
         .unwrap();
+    let copies = async |replicas| {
+        let spec = StreamSpec { replicas, ..StreamSpec::new("COPIES", ["copies.>".to_owned()]) };
+        buses[0].ensure_stream(&spec).await.unwrap().replicas
+    };
+    assert_eq!(copies(1).await, 1);
+    assert_eq!(copies(3).await, 3);
+    assert_eq!(copies(1).await, 3, "copies are never taken away");
     for round in 0..6 {
         let spec =
             StreamSpec { replicas: 3, ..StreamSpec::new(format!("S{round}"), [format!("s{round}.>")]) };
