@@ -2,11 +2,11 @@
 // by free ones, `target/release` by the build under test; a page's own files are written to a fresh directory.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { afterEach, describe, it } from "node:test";
+import { after, afterEach, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { natsBinary } from "../lib/nats.mjs";
 import { steps } from "../lib/pages.mjs";
@@ -123,4 +123,25 @@ describe("the commands of", () => {
       });
     }
   }
+});
+
+describe("the configurations in the documentation", () => {
+  const pages = ["README.md", ...readdirSync(here("../../docs")).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`)];
+  const blocks = pages.flatMap((page) => steps(here(`../../${page}`)).filter(({ lang }) => lang === "toml").map((step) => ({ page, ...step })));
+  const dir = mkdtempSync(join(tmpdir(), "trunkline-toml-"));
+  after(() => rmSync(dir, { recursive: true, force: true }));
+
+  it("have no unknown key and no value of a wrong type", () => {
+    assert.ok(blocks.length > 10, "they were not found");
+    const wrong = blocks.flatMap(({ page, line, text }) => {
+      // A part of an application's section stands in one.
+      const whole = /^\[+app\.|^[a-z_.]+ = /.test(text.replace(/^(\s*#.*\n)*/, "").trimStart()) ? `[[app]]\n${text}` : text;
+      const file = join(dir, `${page.replaceAll("/", "-")}-${line}.toml`);
+      writeFileSync(file, whole);
+      const { stderr } = spawnSync(TRUNKLINE, ["check-config", "--config", file], { encoding: "utf8" });
+      // What a page leaves out (keys, files, other applications) is missing here.
+      return stderr.split("\n").filter((mistake) => /unknown|invalid type|expected|duplicate/.test(mistake)).map((mistake) => `${page}:${line}: ${mistake}`);
+    });
+    assert.deepEqual(wrong, []);
+  });
 });
