@@ -19,7 +19,7 @@ fn events() -> StreamSpec {
 }
 
 async fn ensure(bus: &Bus) {
-    bus.ensure_stream(&events()).await.unwrap();
+    bus.ensure_stream(&events()).await.expect("a stream, once a leader is elected");
 }
 
 #[tokio::test]
