@@ -78,7 +78,6 @@ impl Coordinator {
         metrics.begin(apps.iter().map(|app| &*app.name));
         let me = format!("{:032x}", rand::random::<u128>());
         let lease = take_lease(&bus, &me, replicas, readiness.clone()).await?;
-        let teller = Arc::new(Teller::new(bus.clone()));
         let (stop, stopped) = watch::channel(false);
         let mut desks = Vec::new();
         let mut services = JoinSet::new();
@@ -89,7 +88,8 @@ impl Coordinator {
                 app,
                 bus: bus.clone(),
                 store,
-                teller: teller.clone(),
+                // What it remembers is one application's: users of two may have the same id.
+                teller: Teller::new(bus.clone()),
                 metrics: metrics.clone(),
             });
             followers::start(&desk, &bus, &stopped).await?;

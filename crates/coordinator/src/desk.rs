@@ -1,6 +1,5 @@
 //! The desk: a command from its request to its reply. Plans, loads, commits, announces, replies; on a conflict it begins anew.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Request};
@@ -29,7 +28,7 @@ pub struct Desk {
     pub app: App,
     pub bus: Bus,
     pub store: Store,
-    pub teller: Arc<Teller>,
+    pub teller: Teller,
     pub metrics: Metrics,
 }
 

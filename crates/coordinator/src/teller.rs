@@ -30,7 +30,7 @@ const REMEMBERED: usize = 50_000;
 /// Older revisions were told long ago, and their copies may have left the stream: only their own follower tells them still.
 const SURELY_TOLD_MS: u64 = 120_000;
 
-/// Stores announcements.
+/// Stores the announcements of one application.
 #[derive(Debug)]
 pub struct Teller {
     bus: Bus,
