@@ -6,7 +6,7 @@ NATS_LOCAL := $(VENV)/bin/nats-server
 PY_REQUIREMENTS := tests/python/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check e2e bench docs fuzz contracts tools nats test-tools chart
+.PHONY: help run cluster test check e2e image image-test bench docs fuzz contracts tools nats test-tools chart
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ chart: nats $(VENV)/.chart-tools ## The Helm chart in many settings: rendered, h
 
 contracts: ## Write anew what is printed from the types: docs/asyncapi, tests/types, docs/configuration-reference.md
 	python3 tests/check/contracts.py --write
+
+image: $(VENV)/bin/python ## The container image, from a static binary (IMAGE=name:tag, ENGINE=docker, buildah or podman)
+	deploy/image/build
+
+image-test: test-tools $(VENV)/bin/python ## Build the image twice, look into it, run it with podman (minutes: a release build; PROFILE=dev is faster)
+	cd tests && node --test image/*.test.mjs
 
 bench: nats ## Trunkline beside the floor; prints ratios
 	tests/bench/run
