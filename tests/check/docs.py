@@ -30,6 +30,14 @@ def unmarked(root, name):
         last = line.strip() or last
 
 
+def out_of_the_book(root, pages):
+    """Links that lead out of docs/: readers of the book would find nothing there."""
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)", (root / "docs" / page).read_text()):
+            if "://" not in target and not (root / "docs" / page).parent.joinpath(target).resolve().is_relative_to(root / "docs"):
+                yield f"docs/{page}: {target} is not in the book: name the file as `text`"
+
+
 def old_figures(root):
     """Figures of the capacity page's first table that the benchmarks do not have."""
     table = (root / "docs/capacity.md").read_text().split("## Measured unit costs")[1].split("\n\n")[0]
@@ -47,6 +55,7 @@ def main():
     summary = set(re.findall(r"\]\(([^)]+)\)", (root / "docs/SUMMARY.md").read_text()))
     pages = {name.removeprefix("docs/") for name in files if name.startswith("docs/") and name not in NOT_IN_THE_BOOK}
     wrong += [f"docs/{page} is not in docs/SUMMARY.md" for page in sorted(pages - summary)]
+    wrong += out_of_the_book(root, sorted(pages))
     wrong += old_figures(root)
     for line in wrong:
         print(line)
