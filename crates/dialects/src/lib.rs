@@ -194,6 +194,11 @@ impl Dialect {
         }
     }
 
+    /// Whether the application has such an event.
+    pub fn knows(&self, event: &str) -> bool {
+        self.contract().is_none_or(|contract| contract.says.iter().any(|said| said.event == event))
+    }
+
     pub fn layer(&self) -> Layer {
         match self {
             Self::Conformance(it) => it.layer(),

@@ -56,6 +56,7 @@ metrics! {
     forwarded: counters("trunkline_forwarded_requests_total", "HTTP requests forwarded to the session's owner by outcome", "outcome"),
     handshakes_refused: counters("trunkline_handshakes_refused_total", "Requests for a session that were refused, by application and reason", "app", "reason"),
     events_in: counters("trunkline_client_events_total", "Events from clients by application", "app"),
+    events_unknown: counters("trunkline_client_events_unknown_total", "Events from clients that the application does not have", "app"),
     rejections: counters("trunkline_rejections_total", "Refused commands by code", "code"),
     auth_failures: counters("trunkline_auth_failures_total", "Refused tokens by kind", "kind"),
     hook_questions: counters("trunkline_hook_questions_total", "Questions to the applications' hooks by outcome (allowed, denied, failed, remembered)", "outcome"),
@@ -108,6 +109,7 @@ impl Metrics {
             gauges.with_label_values(&[app]);
         }
         self.events_in.with_label_values(&[app]);
+        self.events_unknown.with_label_values(&[app]);
         self.api_calls.with_label_values(&[app, "ok"]);
         for transport in Transport::ALL {
             self.sessions.with_label_values(&[app, transport.name()]);

@@ -99,6 +99,9 @@ impl State {
         let app = shard.shared.app(session.app);
         shard.shared.metrics.events_in.with_label_values(&[app.name()]).inc();
         let Some(name) = args.event_name() else { return };
+        if !app.dialect.knows(&name) {
+            shard.shared.metrics.events_unknown.with_label_values(&[app.name()]).inc();
+        }
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             let inbound = inbound(&name, &elements[1..], args.attachments(), ack.is_some());
