@@ -203,6 +203,10 @@ impl AppConfig {
     /// With the dialect's own defaults in place.
     pub fn settled(&self) -> Self {
         let mut app = self.clone();
+        if app.auth == Auth::None {
+            // Rules for tokens, of the environment perhaps, make nobody show one.
+            app.token = None;
+        }
         if let (Dialect::Portal, Some(token)) = (app.dialect, &mut app.token) {
             token.sources = token.sources_or(&crate::portal_config::token_sources());
         }

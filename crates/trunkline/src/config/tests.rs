@@ -270,6 +270,7 @@ fn an_application_without_tokens_must_be_meant() {
     assert!(valid(&file(&diet(""))).gateway().app[0].token.is_none());
     let with_key = with_environment(&diet(""), &[("JWT_SECRET", "s")]);
     assert_eq!(mistakes(&with_key), [""; 0], "a key for other applications does no harm");
+    assert!(valid(&with_key).gateway().app[0].token.is_none(), "and is not asked of its clients");
     let refused = mistakes(&file(&diet("production = true")));
     assert!(refused.len() == 1 && refused[0].contains("acknowledge_no_auth = true"), "{refused:?}");
     let meant = format!("{}acknowledge_no_auth = true\n", diet("production = true"));
