@@ -53,6 +53,10 @@ UNSAFE = [
     (app(token={"keys": [{"pem": "-----BEGIN PRIVATE KEY-----\n"}]}), "config.app[0].token.keys[0].pem is a secret in plain text"),
     (app(dev_users=[{"email": "a@b", "password": "x", "user": "1"}]), "config.app[0].dev_users[0].password is a secret in plain text"),
     (values("config.api.keys", [{"name": "shop", "secret": "0123456789abcdef"}]), "config.api.keys[0].secret is a secret in plain text"),
+    (values("gateway.extraEnv", [{"name": "JWT_SECRET", "value": "x"}]), "gateway.extraEnv[0] has the secret JWT_SECRET in plain text"),
+    (values("gateway.extraEnv", [{"name": "VISITS_JWT_SECRET", "value": "x"}]), "gateway.extraEnv[0] has the secret VISITS_JWT_SECRET in plain text"),
+    (values("coordinator.extraEnv", [{"name": "TRUNKLINE_NATS__PASSWORD", "value": "x"}]), "coordinator.extraEnv[0] has the secret TRUNKLINE_NATS__PASSWORD in plain text"),
+    (values("gateway.extraEnv", [{"name": "TRUNKLINE_PRODUCTION", "value": "false"}]), "gateway.extraEnv[0] sets TRUNKLINE_PRODUCTION, which is the chart's own: set production."),
     (values("natsClient.servers", ["nats://me:hunter2@nats.example"]), "natsClient.servers[0] has a login in its address, in plain text: use natsClient.login."),
     (values("config.nats.password", "hunter2"), "config.nats.password is a secret in plain text"),
     (values("gateway.replicas", 1), "gateway.replicas is 1, so the loss of one is an outage: use at least 2, or set production: false."),
@@ -89,6 +93,12 @@ WRONG = [
         "gateway.autoscaling.targetCPUPercent is a part of what is requested: set gateway.resources.requests.cpu.",
     ),
     (values("httpRoute.enabled", True), "httpRoute.parentRefs is empty: name the Gateway that the routes hang on."),
+    (
+        {**values("config.app", [{"name": name, "dialect": "diet", "token": {"secret_env": "VISITS_JWT_SECRET"}, "listen": [f"0.0.0.0:{port}"]} for name, port in [("a", 3001), ("b", 3002)]]), "ingress": {"enabled": True}},
+        "Two applications with different ports would be at (any host)/socket.io: give them hosts or paths of their own",
+    ),
+    (values("service.externalTrafficPolicy", "Local"), "service.externalTrafficPolicy is for the type NodePort or LoadBalancer, and service.type is ClusterIP."),
+    (values("service", {"type": "NodePort", "loadBalancerClass": "x"}), "service.loadBalancerClass is for the type LoadBalancer, and service.type is NodePort."),
     (values("routes", [{"paths": ["/"], "app": "talk"}]), "routes[0].app is `talk`, but no application has that name."),
     (values("metrics", {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}), "metrics.podMonitor and metrics.serviceMonitor would both scrape every pod"),
 ]

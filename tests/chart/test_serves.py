@@ -87,9 +87,17 @@ class Serves(unittest.TestCase):
                 with self.subTest(case=case, role=role), chart.Machine(objects, role) as machine:
                     process = start_pod(machine, self.url)
                     process.wait_for("^ready$")
+                    self.probe(process, machine.container)
                     if role == "gateway":
                         self.shake_hands(process, case)
                     self.assertEqual(process.stop(), 0, process.text)
+
+    def probe(self, process, container):
+        """The kubelet's questions are answered."""
+        address = process.wait_for(r'"message":"metrics and health","addr":"([^"]+)"')[1]
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            self.assertEqual(container[kind]["httpGet"]["port"], "admin")
+            self.ask(f"http://{address}{container[kind]['httpGet']['path']}", "kubelet")
 
     def shake_hands(self, process, case):
         """A session is opened and closed at every application, under its own host and path."""

@@ -178,15 +178,26 @@ app.kubernetes.io/component: nats
 {{- $ports | uniq | toJson -}}
 {{- end -}}
 
-{{/* The ports of the servers that the configuration names (hooks, key sets, traces), into `holder.ports`: { "value", "holder" }. */}}
+{{/* Not empty: the host, perhaps with a port, is a Service of the cluster, whose pods may have other ports. */}}
+{{- define "trunkline.isInside" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" . "" -}}
+{{- if or (not (contains "." $host)) (regexMatch "[.]svc([.]|$)" $host) }}yes{{ end -}}
+{{- end -}}
+
+{{/* The servers that the configuration names (hooks, key sets, traces): ports of those outside into `holder.ports`, and whether there are
+     any in the cluster into `holder.inside`: { "value", "holder" }. */}}
 {{- define "trunkline.urlPorts" -}}
 {{- $holder := .holder -}}
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}
 {{- if and (kindIs "string" $value) (has $key (list "url" "jwks_url" "endpoint")) (contains "://" $value) -}}
 {{- $url := urlParse $value -}}
+{{- if include "trunkline.isInside" $url.host -}}
+{{- $_ := set $holder "inside" true -}}
+{{- else -}}
 {{- $port := include "trunkline.portOf" $url.host | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- $_ := set $holder "ports" (append $holder.ports $port) -}}
+{{- end -}}
 {{- else -}}
 {{- include "trunkline.urlPorts" (dict "value" $value "holder" $holder) -}}
 {{- end -}}

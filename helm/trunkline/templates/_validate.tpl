@@ -121,7 +121,9 @@
 {{- include "trunkline.refuse" (dict "in" $in "text" (printf "%s is a secret in plain text, and the configuration is a ConfigMap: put it into a Secret and name that (secret_env with secrets.env, or secret_file with secrets.files)." .)) -}}
 {{- end -}}
 {{- $variables := include "trunkline.variables" .root | fromJsonArray -}}
+{{- $named := list -}}
 {{- range $found.env -}}
+{{- $named = append $named .value -}}
 {{- if not (has .value $variables) -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" (printf "%s names the variable %s, which nothing brings: add it to secrets.env." .at .value)) -}}
 {{- end -}}
@@ -131,6 +133,15 @@
 {{- $name := first (splitList "/" $rest) -}}
 {{- if and (ne $rest $file.value) (not (hasKey $in.root.Values.secrets.files $name)) -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" (printf "%s is in the directory of the secret `%s`, which nothing brings: add it to secrets.files." $file.at $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $role := list "gateway" "coordinator" -}}
+{{- range $index, $entry := (get $in.root.Values $role).extraEnv -}}
+{{- if eq $entry.name "TRUNKLINE_PRODUCTION" -}}
+{{- include "trunkline.refuse" (dict "in" $in "text" (printf "%s.extraEnv[%d] sets TRUNKLINE_PRODUCTION, which is the chart's own: set production." $role $index)) -}}
+{{- else if and $entry.value (or (regexMatch "(SECRET|PASSWORD|TOKEN|SEED)$" $entry.name) (has $entry.name $named)) -}}
+{{- include "trunkline.refuse" (dict "in" $in "text" (printf "%s.extraEnv[%d] has the secret %s in plain text: put it into a Secret and name that in secrets.env." $role $index $entry.name)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $index, $server := .root.Values.natsClient.servers -}}
@@ -259,6 +270,21 @@
 {{- range $index, $route := $values.routes -}}
 {{- if not (has $route.app $names) -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" (printf "routes[%d].app is `%s`, but no application has that name." $index $route.app)) -}}
+{{- end -}}
+{{- end -}}
+{{- if or $values.ingress.enabled $values.httpRoute.enabled -}}
+{{- $seen := dict -}}
+{{- range (include "trunkline.routes" .root | fromJson).routes -}}
+{{- $route := printf "%s%s" (default "(any host)" .host) .path -}}
+{{- if ne (get $seen $route | default .port | int) (int .port) -}}
+{{- include "trunkline.refuse" (dict "in" $in "text" (printf "Two applications with different ports would be at %s: give them hosts or paths of their own, or say in routes who is where." $route)) -}}
+{{- end -}}
+{{- $_ := set $seen $route .port -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $type := dict "externalTrafficPolicy" (list "NodePort" "LoadBalancer") "loadBalancerClass" (list "LoadBalancer") "loadBalancerSourceRanges" (list "LoadBalancer") -}}
+{{- if and (get $values.service $key) (not (has $values.service.type $type)) -}}
+{{- include "trunkline.refuse" (dict "in" $in "text" (printf "service.%s is for the type %s, and service.type is %s." $key (join " or " $type) $values.service.type)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled -}}
