@@ -336,6 +336,20 @@ class Custom(unittest.TestCase):
         self.assertEqual(dashboard["data"]["trunkline.json"].strip(), (chart.CHART / "files" / "dashboard.json").read_text().strip())
         self.assertEqual(dashboard["metadata"]["labels"]["grafana_dashboard"], "1")
 
+    def test_notes_say_where_clients_come_in_and_what_is_open(self):
+        for case, parts in {
+            "gateway-api": ["visits.example.com/talk", "visits.example.org/socket.io", "Gateways: 3. Coordinators: 2."],
+            "autoscaling-cpu": ["Gateways: 4 to 8."],
+            "minimal": ["NATS is used without a login: whoever may write to it is Trunkline.", "Nobody scrapes the metrics"],
+            "development": ["diet has no authentication", "production is false"],
+            "turn-and-api": ["http://prod-trunkline-api.realtime.svc:80/v1/"],
+        }.items():
+            for part in parts:
+                with self.subTest(case=case):
+                    self.assertIn(part, rendered[case]["notes"])
+        for part in ["without a login", "Nobody scrapes", "production is false"]:
+            self.assertNotIn(part, rendered["nats-mutual-tls" if "login" in part else "prometheus"]["notes"])
+
     def test_the_autoscaler_s_metric_is_one_of_ours(self):
         metrics = (chart.ROOT / "crates" / "gateway" / "src" / "metrics.rs").read_text()
         autoscaler = rendered["autoscaling-connections"]["HorizontalPodAutoscaler prod-trunkline-gateway"]

@@ -233,7 +233,7 @@
 {{- range (include "trunkline.apps" .root | fromJson).apps -}}
 {{- $largest = max $largest (dig "limits" "max_payload_bytes" 0 . | int64) -}}
 {{- end -}}
-{{- if and (not (kindIs "string" $most)) (lt (int64 $most) (add $largest 65536)) -}}
+{{- if and (not (typeIs "string" $most)) (lt (int64 $most) (add $largest 65536)) -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" (printf "nats.config.merge.max_payload is %d, too little for limits.max_payload_bytes of %d: it needs 65536 more than that." (int64 $most) $largest)) -}}
 {{- end -}}
 {{- else if not $client.servers -}}
