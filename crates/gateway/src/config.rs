@@ -97,7 +97,7 @@ pub struct AppConfig {
     pub path: String,
     /// Path of its plain WebSocket, such as `/events`; `None`: it has none.
     pub plain_path: Option<String>,
-    /// Its Socket.IO namespace. It does not tell applications apart: sessions are opened before it is known.
+    /// Its Socket.IO namespace. Applications with the same listener, host and path are told apart by it.
     pub namespace: String,
     /// What its clients' packets look like: `json`, the protocol's own, or `msgpack` (npm `socket.io-msgpack-parser`). Clients must
     /// be set to the same; one that is not is closed with its first packet. The plain WebSocket speaks JSON all the same.

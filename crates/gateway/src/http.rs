@@ -173,7 +173,7 @@ impl Site {
             // Neither a new session nor one of another node comes to a node that leaves.
             Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. }) if self.is_draining() => leaving(),
             Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. })
-                if websocket && !cors::may_switch(&self.shared.app(self.app).config, request.headers()) =>
+                if websocket && !self.may_switch(request.headers()) =>
             {
                 wrong_origin()
             }
@@ -183,6 +183,12 @@ impl Site {
             Ok(Ask4::Poll { sid }) => self.ask(sid, Ask::Get).await,
             Ok(Ask4::Post { sid }) => self.post(sid, request).await,
         }
+    }
+
+    /// A page's cookie may be a token of any of the applications here.
+    fn may_switch(&self, headers: &HeaderMap) -> bool {
+        let site = &self.shared.app(self.app).site;
+        site.iter().all(|ix| cors::may_switch(&self.shared.app(*ix).config, headers))
     }
 
     fn is_draining(&self) -> bool {
@@ -213,7 +219,7 @@ impl Site {
 
     async fn open(&self, peer: SocketAddr, request: &mut Request) -> Response {
         let app = self.shared.app(self.app);
-        let (opening, headers) = match handshake::opening(app, peer, request) {
+        let (opening, headers) = match handshake::opening(&self.shared, app, peer, request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };
@@ -230,7 +236,7 @@ impl Site {
 
     fn open_websocket(&self, peer: SocketAddr, request: &mut Request) -> Response {
         let app = self.shared.app(self.app);
-        let (opening, headers) = match handshake::opening(app, peer, request) {
+        let (opening, headers) = match handshake::opening(&self.shared, app, peer, request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };

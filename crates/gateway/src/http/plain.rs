@@ -43,7 +43,7 @@ impl Site {
         if !cors::may_switch(&app.config, request.headers()) {
             return wrong_origin();
         }
-        let (opening, _) = match handshake::opening(app, peer, &request) {
+        let (opening, _) = match handshake::opening(&self.shared, app, peer, &request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };

@@ -96,7 +96,7 @@ impl State {
         ack: Option<AckId>,
         args: Args,
     ) {
-        let app = shard.shared.app(session.app);
+        let Some(app) = app_of(shard, session, &nsp) else { return };
         shard.shared.metrics.events_in.with_label_values(&[app.name()]).inc();
         let Some(name) = args.event_name() else { return };
         if !app.dialect.knows(&name) {
@@ -124,7 +124,7 @@ impl State {
         tag: u64,
         args: Args,
     ) {
-        let app = shard.shared.app(session.app);
+        let Some(app) = app_of(shard, session, &nsp) else { return };
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             app.dialect.acked(socket, tag, &inbound("", &elements, args.attachments(), false))
@@ -141,14 +141,13 @@ impl State {
         nsp: &Namespace,
         question: impl FnOnce(&dialects::Socket<'_>) -> Actions,
     ) -> Option<(u32, Actions)> {
-        let socket = session.sockets.iter().find(|socket| socket.nsp == *nsp)?;
+        let socket = session.socket_in(nsp)?;
         Some((socket.serial, question(&socket.view(session.opening.handshake.as_deref()))))
     }
 
     fn speaks(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = session.app;
         if let Some(socket) = session.socket_by_serial(serial) {
-            self.heard(shard, app, socket);
+            self.heard(shard, socket);
         }
     }
 
@@ -308,10 +307,9 @@ impl State {
         if accepted.is_none() && session.plain.is_none() {
             return;
         }
-        let app = session.app;
         if let Some(socket) = session.socket_by_serial(run.serial) {
-            self.list_device(shard, app, socket, 0);
-            self.count_socket(shard, app, socket, None);
+            self.list_device(shard, socket, 0);
+            self.count_socket(shard, socket, None);
         }
         match accepted {
             Some(accepted) => {
@@ -409,6 +407,11 @@ impl State {
     }
 }
 
+/// The application of the socket in a namespace.
+fn app_of<'a>(shard: &'a Shard, session: &Session, nsp: &Namespace) -> Option<&'a App> {
+    session.socket_in(nsp).map(|socket| shard.shared.app(socket.app))
+}
+
 fn actor(session: &Session, serial: u32) -> Option<Actor> {
     let socket = session.sockets.iter().find(|socket| socket.serial == serial)?;
     Some(Actor::of(session, socket))
@@ -425,7 +428,7 @@ fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
     let view = dialects::Socket { granted: &run.granted, ..socket.view(handshake) };
     let elements = args.elements();
     let inbound = inbound(&name, &elements[1..], args.attachments(), run.ack.is_some());
-    shard.shared.app(session.app).dialect.event(&view, &inbound)
+    shard.shared.app(socket.app).dialect.event(&view, &inbound)
 }
 
 /// A user who says more than may be said.

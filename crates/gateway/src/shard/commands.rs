@@ -32,7 +32,7 @@ pub enum Task {
     /// The session waits for its outcome.
     Command { actor: Actor, command: Command, waiting: Waiting },
     /// A CONNECT whose token takes a while.
-    Knock(admission::Knock),
+    Knock { key: SessionKey, knock: admission::Knock, token: String },
     /// Senders are told what has been delivered.
     Receipts,
     /// What a socket that is gone leaves behind.
@@ -40,7 +40,7 @@ pub enum Task {
     /// A room's list of participants changed.
     Roster { app: u16, change: Change },
     /// Rooms of an arriving session: subscribe, then tell the taker.
-    Subscribe { app: u16, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    Subscribe { apps: Vec<u16>, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
     /// The list of a socket that moved away changes once it is listed at its new node.
     RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
     /// The record of a user's devices changed.
@@ -70,7 +70,7 @@ impl Actor {
 
     pub fn of(session: &Session, socket: &Socket) -> Self {
         Self {
-            app: session.app,
+            app: socket.app,
             session: session.key,
             serial: socket.serial,
             socket: socket.id.clone(),
@@ -92,7 +92,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
             }
             shard.turn(|state, shard| state.settle_command(shard, waiting, outcome));
         }
-        Task::Knock(knock) => admission::answer(shard, knock).await,
+        Task::Knock { key, knock, token } => admission::answer(shard, key, knock, &token).await,
         Task::Farewell { actor, command } => {
             if let Err(rejection) = execute(&shard, &actor, command).await {
                 tracing::debug!(%rejection, "a socket's farewell was not published");
@@ -100,7 +100,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
         }
         Task::Receipts => chat::tell(shard).await,
         Task::Roster { app, change } => write_roster(&shard, app, change).await,
-        Task::Subscribe { app, rooms, mv, seq } => {
+        Task::Subscribe { apps, rooms, mv, seq } => {
             let held = interest(&shard, rooms.clone()).await;
             shard.turn(|state, shard| {
                 // Abandoned before the interest was asked for: nobody else would take it back.
@@ -108,7 +108,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
                     shard.shared.node.release(room, shard.ix);
                 }
                 match held {
-                    Ok(()) => state.pass_subscription(shard, app, mv, seq),
+                    Ok(()) => state.pass_subscription(shard, apps, mv, seq),
                     Err(Unavailable) => {
                         shard.shared.peers.taker(cluster::moving::TakerInput::ClientGone { mv });
                     }
@@ -241,6 +241,7 @@ pub(super) async fn announce_to_taker(
         let key = session.move_key()?.clone();
         let rooms = vec![SocketRooms {
             id: actor.socket.to_string(),
+            namespace: Some(actor.namespace.to_string()),
             rooms: joined.iter().map(|key| key.room.to_string()).collect(),
             left: left.iter().map(|key| key.room.to_string()).collect(),
         }];

@@ -68,22 +68,22 @@ impl State {
         auth: Option<Json>,
         ack: Option<AckId>,
     ) {
-        let app = shard.shared.app(session.app);
-        if !app.dialect.has_namespace(nsp.as_str()) {
+        let Some(app) = shard.shared.app_with(session.app, nsp.as_str()) else {
             return self.refuse(shard, session, &nsp, "Invalid namespace", None);
-        }
-        let examined = match token_of(shard, session, auth.as_ref()) {
+        };
+        let knock = Knock { app, nsp, auth, ack };
+        let examined = match token_of(shard, session, &knock) {
             Ok(Some(token)) => {
-                let verified = verify(shard, session.app, &token);
-                if self.has_to_wait(shard, session.app, &verified) {
-                    return self.knock(session, Knock { key: session.key, nsp, auth, ack, token });
+                let verified = verify(shard, app, &token);
+                if self.has_to_wait(shard, app, &verified) {
+                    return self.knock(session, knock, token);
                 }
-                verified.and_then(|identity| self.not_revoked(session.app, identity)).map(Some)
+                verified.and_then(|identity| self.not_revoked(app, identity)).map(Some)
             }
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
-        self.examined(shard, session, nsp, auth, ack, examined);
+        self.examined(shard, session, knock, examined);
     }
 
     /// A CONNECT whose token is decided. `None`: the application asks for none.
@@ -91,13 +91,12 @@ impl State {
         &mut self,
         shard: &Shard,
         session: &mut Session,
-        nsp: Namespace,
-        auth: Option<Json>,
-        ack: Option<AckId>,
+        knock: Knock,
         examined: Result<Option<Identity>, TokenError>,
     ) {
-        let app = shard.shared.app(session.app);
-        journal::connected(shard, session, auth.as_ref(), &examined);
+        let app = shard.shared.app(knock.app);
+        journal::connected(shard, session, &knock, &examined);
+        let Knock { nsp, auth, ack, .. } = knock;
         let (identity, grace) = match examined {
             Ok(identity) => (identity, None),
             Err(TokenError::Unavailable(why)) => {
@@ -130,10 +129,11 @@ impl State {
         let id = socket_id(rand::random());
         let serial = session.new_serial();
         let ix = self.hub.insert(&id, Target { session: session.key, serial });
-        let expires = expiry(shard, session.app, identity.as_ref());
+        let expires = expiry(shard, app.ix, identity.as_ref());
         let identity = identity.map(Arc::new);
         session.sockets.push(Socket {
             serial,
+            app: app.ix,
             nsp: nsp.clone(),
             id: id.into(),
             ix,
@@ -189,18 +189,19 @@ impl State {
         journal::disconnected(shard, session, &socket, why);
         self.typing_gone(shard, session.key, socket.serial);
         self.tasks.extend(farewells(shard, session, &socket));
-        self.leave_all(shard, session.app, &socket);
+        self.leave_all(shard, &socket);
     }
 
     /// Takes a socket out of the hub and its rooms' lists.
-    pub(super) fn leave_all(&mut self, shard: &Shard, app: u16, socket: &Socket) {
+    pub(super) fn leave_all(&mut self, shard: &Shard, socket: &Socket) {
+        let app = socket.app;
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(app).name()]).dec();
         for room in self.hub.remove(socket.ix) {
             shard.shared.node.release(room, shard.ix);
         }
-        self.uncount_socket(shard, app, socket);
+        self.uncount_socket(shard, socket);
         entering::count(shard, app, socket.calls.len(), 0);
-        if let Some(gone) = Self::gone(shard, app, socket) {
+        if let Some(gone) = Self::gone(shard, socket) {
             self.unlist_device(shard, &gone);
         }
         for (room, participant) in &socket.listed {
@@ -211,7 +212,8 @@ impl State {
 
     /// A socket's token has run out: what follows is the application's setting.
     pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = shard.shared.app(session.app);
+        let Some(socket) = session.socket_by_serial(serial) else { return };
+        let app = shard.shared.app(socket.app);
         match app.config.on_token_expiry {
             OnTokenExpiry::Close => match app.dialect.grace_of_expired() {
                 Some(words) => {
@@ -237,7 +239,7 @@ pub(super) fn farewells(shard: &Shard, session: &Session, socket: &Socket) -> Ve
     if !socket.accepted {
         return Vec::new();
     }
-    let dialect = &shard.shared.app(session.app).dialect;
+    let dialect = &shard.shared.app(socket.app).dialect;
     let actions = dialect.disconnected(&socket.view(session.opening.handshake.as_deref()));
     let commands = actions.into_iter().filter_map(|action| match action {
         dialects::Action::Run(command, _) => Some(command),
@@ -276,9 +278,9 @@ fn expired_at(session: &Session, serial: u32) -> String {
 }
 
 /// `None`: the application asks for no token.
-fn token_of(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Option<String>, TokenError> {
-    let Some(config) = &shard.shared.app(session.app).config.token else { return Ok(None) };
-    let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
+fn token_of(shard: &Shard, session: &Session, knock: &Knock) -> Result<Option<String>, TokenError> {
+    let Some(config) = &shard.shared.app(knock.app).config.token else { return Ok(None) };
+    let auth: Option<serde_json::Value> = knock.auth.as_ref().and_then(|auth| auth.parse().ok());
     let none = http::HeaderMap::new();
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
     let plain = session.plain.as_ref().and_then(|front| front.token.as_ref()).map(|token| token.0.clone());

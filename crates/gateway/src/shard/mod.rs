@@ -97,6 +97,12 @@ impl Shared {
         &self.apps[usize::from(ix)]
     }
 
+    /// The application that has this namespace at the door of another.
+    pub fn app_with(&self, front: u16, namespace: &str) -> Option<u16> {
+        let site = &self.app(front).site;
+        site.iter().copied().find(|ix| self.app(*ix).dialect.has_namespace(namespace))
+    }
+
     /// Takes a place for a session; `false`: the application's limit is reached.
     fn take_place(&self, app: u16) -> bool {
         let limit = self.app(app).limits.max_sessions;

@@ -72,6 +72,7 @@ pub struct Opening {
 pub struct Session {
     pub key: SessionKey,
     pub sid: Box<str>,
+    /// The application at whose door it came in, the first of its site: transport, limits and parser are its. Each socket has its own.
     pub app: u16,
     pub engine: engineio::Session,
     /// `None` at the bare Engine.IO layer.
@@ -118,22 +119,34 @@ pub enum Moving {
     /// Reserved. Ids of ephemeral events delivered meanwhile.
     Reserved { key: MoveKey, seen: Vec<u128> },
     /// The client has upgraded there: freeze as soon as no command is under way and the barrier is passed.
-    Freezing { key: MoveKey, seen: Vec<u128>, barrier: bool },
+    Freezing { key: MoveKey, seen: Vec<u128>, barriers: Option<Barriers> },
+}
+
+/// The barriers that a session which freezes passes one after another: one for each application of its sockets.
+#[derive(Debug)]
+pub struct Barriers {
+    pub rest: Vec<u16>,
+    /// With everything of the application's stream before it.
+    pub passed: FxHashMap<u16, u64>,
 }
 
 /// What the node a session came from has delivered to it. This node's feed may be behind that one's.
 #[derive(Debug)]
 pub struct DeliveredBefore {
-    /// Every event of the application's stream up to here.
-    pub applied: u64,
+    /// Of each application of its sockets: every event of the application's stream up to here.
+    pub applied: FxHashMap<u16, u64>,
     /// Ephemeral events.
     pub seen: FxHashSet<u128>,
+    /// Applications whose barrier has not come down this node's feed yet.
+    pub awaits: Vec<u16>,
 }
 
 impl DeliveredBefore {
     pub fn has(&self, broadcast: &Broadcast) -> bool {
         match broadcast.order {
-            Order::Recoverable(seq) => seq <= self.applied,
+            Order::Recoverable(seq) => {
+                self.applied.get(&broadcast.app).is_some_and(|applied| seq <= *applied)
+            }
             Order::Ephemeral => self.seen.contains(&broadcast.id),
         }
     }
@@ -150,6 +163,8 @@ pub enum Responder {
 #[derive(Debug)]
 pub struct Socket {
     pub serial: u32,
+    /// The application that has the namespace.
+    pub app: u16,
     pub nsp: Namespace,
     pub id: Box<str>,
     pub ix: SocketIx,
@@ -340,6 +355,19 @@ impl Session {
 
     pub fn socket_by_serial(&mut self, serial: u32) -> Option<&mut Socket> {
         self.sockets.iter_mut().find(|socket| socket.serial == serial)
+    }
+
+    /// The socket in a namespace.
+    pub fn socket_in(&self, nsp: &Namespace) -> Option<&Socket> {
+        self.sockets.iter().find(|socket| socket.nsp == *nsp)
+    }
+
+    /// The applications of its sockets, each once; without a socket that of its door.
+    pub fn apps(&self) -> Vec<u16> {
+        let mut apps: Vec<u16> = self.sockets.iter().map(|socket| socket.app).collect();
+        apps.sort_unstable();
+        apps.dedup();
+        if apps.is_empty() { vec![self.app] } else { apps }
     }
 
     pub fn link(&self, ws: WsId) -> Option<&Rc<Link>> {

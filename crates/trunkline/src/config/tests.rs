@@ -249,7 +249,7 @@ fn the_conformance_dialect_stays_alone_and_out_of_production() {
 fn applications_must_be_told_apart() {
     let found = mistakes(&file(&format!("{VISITS}{VISITS}")));
     let expected = [
-        "t.toml:5:1: app[1].path: no request can tell this application from app[0]: they share listener, host and path",
+        "t.toml:5:1: app[1].namespace: no socket can tell this application from app[0]: they share listener, host, path and namespace",
         "t.toml:6:1: app[1].name: `visits` is already the name of app[0]",
     ];
     assert_eq!(found, expected);
