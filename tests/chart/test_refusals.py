@@ -107,6 +107,7 @@ WRONG = [
 WRONG_NATS = [
     (values("nats.config.cluster.replicas", 1), "natsClient.replicas is 3, but NATS has 1 servers (nats.config.cluster.replicas)."),
     (values("nats.config.cluster.enabled", False), "natsClient.replicas is 3, but NATS has 1 servers"),
+    (values("nats.namespaceOverride", "messaging"), "nats.namespaceOverride is set: NATS of this release is looked for, and guarded, in the release's namespace."),
     (values("nats.config.jetstream.enabled", False), "nats.config.jetstream.enabled is false: what is acknowledged is stored in JetStream."),
     (values("config.limits.max_payload_bytes", 8000000), "nats.config.merge.max_payload is 4194304, too little for limits.max_payload_bytes of 8000000"),
 ]

@@ -221,6 +221,9 @@
 {{- if not (hasKey .root.Subcharts "nats") -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" "nats.enabled is true, but the NATS chart is not in charts/: run `helm dependency build`, or name a NATS of your own in natsClient.servers and set nats.enabled: false.") -}}
 {{- end -}}
+{{- with $values.nats.namespaceOverride -}}
+{{- include "trunkline.refuse" (dict "in" $in "text" "nats.namespaceOverride is set: NATS of this release is looked for, and guarded, in the release's namespace. Install it by itself, and name it in natsClient.servers.") -}}
+{{- end -}}
 {{- if not (dig "config" "jetstream" "enabled" false $values.nats) -}}
 {{- include "trunkline.refuse" (dict "in" $in "text" "nats.config.jetstream.enabled is false: what is acknowledged is stored in JetStream.") -}}
 {{- end -}}
