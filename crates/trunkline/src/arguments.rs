@@ -34,6 +34,8 @@ pub enum Command {
     Token(TokenCommand),
     /// Tell an event to users, rooms, roles or everyone of a running cluster, through NATS.
     Emit(EmitArguments),
+    /// Make any call of the server API, an application's own ones too, through NATS.
+    Call(CallArguments),
     /// Print the configuration in effect, secrets redacted, and every mistake in it; status 2 if there are any.
     CheckConfig(ConfigArguments),
     /// Print every key of the configuration with its type, default and meaning, as a Markdown page.
@@ -112,6 +114,22 @@ pub struct EmitArguments {
     pub event: String,
     /// Its arguments: JSON, or text if it is not.
     pub data: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CallArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application; needed unless the configuration has only one.
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Repeats with the same key are done once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// The call's name, like `new-message`.
+    pub call: String,
+    /// Its body, a JSON object; `-`: from standard input. Nothing: an empty one.
+    pub body: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,9 @@
 //! The `trunkline` binary: subcommands, configuration, wiring, signals. Owns no protocol and no decision: each part builds itself.
 
 mod admin;
+mod api_client;
 mod arguments;
+mod call_command;
 mod check_config;
 mod config;
 mod coordinator_command;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Coordinator(config) => coordinator_command::run(&config),
         Command::Dev(dev) => dev::run(&dev),
         Command::Emit(emit) => emit_command::run(&emit),
+        Command::Call(call) => call_command::run(&call),
         Command::Contract(contract) => Ok(schema::run(&contract)),
         Command::CheckConfig(config) => check_config::run(&config),
         Command::ConfigReference => Ok(reference::run()),
