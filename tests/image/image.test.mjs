@@ -34,7 +34,7 @@ describe("the image", { skip: missing.length > 0 && `${missing.join(" and ")} no
     build();
   });
   after(() => {
-    run(["unshare", "true"]);
+    run(["unshare", "rm", "-rf", dir]); // needed, and possible, where podman runs without root
     rmSync(dir, { recursive: true, force: true });
   });
 
