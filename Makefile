@@ -19,6 +19,9 @@ cluster: nats ## Three nats-servers, three gateways, two coordinators and a bala
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" target/release/testkit cluster --trunkline target/release/trunkline \
 	  --config $(or $(CONFIG),deploy/five-applications.toml) $(CLUSTER_FLAGS)
 
+# A slow disk makes every nats-server of a test slow.
+test e2e: export TMPDIR = $(shell tests/check/scratch_dir)
+
 test: test-tools ## All tests: Rust, end to end, the chart
 	cargo test --workspace --locked
 	$(MAKE) e2e
