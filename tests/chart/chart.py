@@ -1,5 +1,6 @@
 """The chart, rendered as Helm would: the cases, their objects, and the process that a pod would run."""
 
+import functools
 import json
 import pathlib
 import re
@@ -34,7 +35,13 @@ def cases():
 
 
 def values(case):
-    return yaml.safe_load((HERE / "cases" / f"{case}.yaml").read_text())
+    return json.loads(parsed(case))
+
+
+@functools.cache
+def parsed(case):
+    """As JSON: to parse YAML takes its time."""
+    return json.dumps(yaml.safe_load((HERE / "cases" / f"{case}.yaml").read_text()))
 
 
 def merged(base, *changes):
@@ -79,7 +86,7 @@ class Charts:
         return objects
 
 
-class UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Kubernetes refuses what says a key twice; PyYAML takes the last."""
 
     def construct_mapping(self, node, deep=False):
