@@ -26,9 +26,12 @@ function runs(command, args, env = {}) {
 /** Secrets as somebody may choose them: one looks like a number to nats-server, one like TOML. */
 const SECRETS = { JWT_SECRET: "0123456789abcdef0123456789abcdef", NATS_PASSWORD: "12e7", BACK_END_KEY: "12345678901234567890", GRAFANA_PASSWORD: "x" };
 
-/** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as compose puts them in. */
-function interpolate(text) {
-  return text.replace(/\$\{([A-Z_]+)(?::([-?])([^}]*))?\}/g, (_, name, how, rest) => {
+/** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every text, as compose puts them in: after the YAML was read. */
+function interpolate(value) {
+  if (Array.isArray(value)) return value.map(interpolate);
+  if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, interpolate(inner)]));
+  if (typeof value !== "string") return value;
+  return value.replace(/\$\{([A-Z_]+)(?::([-?])([^}]*))?\}/g, (_, name, how, rest) => {
     if (SECRETS[name] !== undefined) return SECRETS[name];
     assert.equal(how, "-", `${name} has neither a default nor a place in env.example`);
     return rest;
@@ -39,7 +42,7 @@ describe("deploy/compose.yaml", () => {
   let compose;
   let dir;
   before(() => {
-    compose = parse(interpolate(read("deploy/compose.yaml")), { merge: true });
+    compose = interpolate(parse(read("deploy/compose.yaml"), { merge: true }));
     dir = mkdtempSync(join(tmpdir(), "trunkline-deploy-"));
   });
   after(() => rmSync(dir, { recursive: true, force: true }));
