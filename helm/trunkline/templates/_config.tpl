@@ -138,7 +138,8 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- dict "routes" $routes | toJson -}}
+{{- /* Applications that their namespaces tell apart share a route. */ -}}
+{{- dict "routes" ($routes | uniq) | toJson -}}
 {{- end -}}
 
 {{- define "trunkline.servicePort" -}}
