@@ -36,8 +36,6 @@ pub enum StartError {
     Bus(#[from] BusError),
     #[error("metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    #[error("no application has calls or presence: there is nothing to coordinate")]
-    NothingToDo,
 }
 
 /// What a replica is given by its process.
@@ -60,7 +58,8 @@ pub struct Coordinator;
 pub struct RunningCoordinator {
     stop: watch::Sender<bool>,
     services: JoinSet<()>,
-    lease: Lease,
+    /// `None`: there is nothing to coordinate.
+    lease: Option<Lease>,
     readiness: Readiness,
 }
 
@@ -70,7 +69,7 @@ impl Coordinator {
         let Deps { apps, bus: bus_config, replicas, registry, readiness } = deps;
         let apps: Vec<App> = apps.into_iter().filter(|app| app.dialect.realtime().is_some()).collect();
         if apps.is_empty() {
-            return Err(StartError::NothingToDo);
+            return Ok(idle(readiness));
         }
         let bus = Bus::connect(bus_config, &registry).await?;
         prepare(&bus, &apps, replicas).await?;
@@ -102,7 +101,7 @@ impl Coordinator {
         bus.flush(Instant::now() + DRAIN).await;
         readiness.ready("requests");
         tracing::info!("coordinator serves");
-        Ok(RunningCoordinator { stop, services, lease, readiness })
+        Ok(RunningCoordinator { stop, services, lease: Some(lease), readiness })
     }
 }
 
@@ -116,8 +115,21 @@ impl RunningCoordinator {
         if tokio::time::timeout(DRAIN, rest).await.is_err() {
             tracing::warn!("requests under way are left to be repeated");
         }
-        self.lease.give_up().await;
+        if let Some(lease) = self.lease {
+            lease.give_up().await;
+        }
     }
+}
+
+/// A replica that has nothing to do, and says so once. It does not end: what started it would start it again and again. Nor does it
+/// sweep: a gateway that died may have records of applications that only other replicas know.
+fn idle(readiness: Readiness) -> RunningCoordinator {
+    tracing::warn!(
+        "no application has calls or presence: there is nothing to coordinate, this replica is idle"
+    );
+    readiness.ready(LEASE);
+    readiness.ready("requests");
+    RunningCoordinator { stop: watch::Sender::new(false), services: JoinSet::new(), lease: None, readiness }
 }
 
 async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<(), BusError> {

@@ -212,6 +212,23 @@ async fn a_call_from_ring_to_end_is_told_once_and_in_order() {
     world.stop().await;
 }
 
+/// It must not end: an orchestrator would start it again for ever.
+#[tokio::test]
+async fn a_replica_without_anything_to_coordinate_is_ready_and_idle() {
+    let readiness = telemetry::Readiness::new(["requests", "lease"]);
+    let deps = Deps {
+        apps: vec![],
+        bus: BusConfig::for_server("nats://127.0.0.1:1"),
+        replicas: 1,
+        registry: prometheus::Registry::new(),
+        readiness: readiness.clone(),
+    };
+    let replica = Coordinator::start(deps).await.unwrap();
+    assert!(readiness.is_ready(), "{:?}", readiness.missing());
+    replica.drain().await;
+    assert!(!readiness.is_ready());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ring_runs_out_also_when_the_replica_that_began_it_is_gone() {
     let calls = CallSettings { ring_ms: Some(1_000), ..CallSettings::default() };
