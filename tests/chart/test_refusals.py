@@ -128,6 +128,8 @@ NOT_IN_THE_SCHEMA = [
     (values("natsClient.servers", ["http://nats:4222"]), "servers"),
     (values("natsClient.login.password", "hunter2"), "password"),
     (values("natsClient.login.kind", "password"), "kind"),
+    (values("gateway.podLabels", {"app.kubernetes.io/component": "edge"}), "app.kubernetes.io/component"),
+    (values("commonLabels", {"app.kubernetes.io/instance": "x"}), "app.kubernetes.io/instance"),
     (values("service.sessionAffinity", "ClientIP"), "sessionAffinity"),
     (values("service.type", "ExternalName"), "type"),
     (values("secrets.env", {"A": "plain"}), "A"),
