@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { after, afterEach, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { haproxyInstalled } from "../lib/balancers.mjs";
 import { heard, until } from "../lib/clients.mjs";
 import { cleanEnv } from "../lib/cluster.mjs";
@@ -99,6 +100,17 @@ describe("the cluster for trying failure by hand", () => {
     await until(async () => (await (await fetch(`${stats};csv`)).text()).match(/^visits,gateway-\d,.*,UP,/gm)?.length === 3, SLOW_MS);
   }
 
+  /** The script of the documentation, as a reader starts it. */
+  function talker({ url, token }) {
+    const page = readFileSync(new URL("../../docs/operations-local.md", import.meta.url), "utf8");
+    writeFileSync(path(dir, "talk.mjs"), /^```js\n(.*?)^```$/ms.exec(page)[1]);
+    const packages = fileURLToPath(new URL("../lib/walks-packages.mjs", import.meta.url));
+    const env = { ...cleanEnv(), URL: url, TOKEN: token };
+    const child = new Process("talk.mjs", process.execPath, ["--import", packages, path(dir, "talk.mjs")], { env });
+    started.push(child);
+    return child;
+  }
+
   const alive = ({ members }) => [...members].filter(([, pid]) => { try { return process.kill(pid, 0); } catch { return false; } });
 
   it("goes on when one of each kind is killed, keeps what was acknowledged, and leaves nobody behind", async () => {
@@ -107,9 +119,14 @@ describe("the cluster for trying failure by hand", () => {
     const sockets = await Promise.all([POLLING, WEBSOCKET, UPGRADE].map((how, i) => users.enter(running.url, `user-${i}`, how)));
     const talks = sockets.map((socket, i) => talk(socket, `user-${i}`));
     await goOn(talks);
+    const script = talker(running);
+    await script.line(/^message \d+ is stored$/, SLOW_MS);
     for (const name of ["gateway-2", "nats-1", "coordinator-1"]) await killAndStart(running, name, () => goOn(talks));
     // Without a balancer nobody gets anywhere.
-    await killAndStart(running, "balancer", async () => {});
+    await killAndStart(running, "balancer", () => script.line(/^disconnected: transport (close|error)$/));
+    script.lines.length = 0;
+    await Promise.all([script.line(/^connected as /, SLOW_MS), script.line(/^message \d+ is stored$/, SLOW_MS)]);
+    await script.stop();
     await goOn(talks);
     await Promise.all(talks.map(({ stop }) => stop()));
     const kept = await history(sockets[0]);

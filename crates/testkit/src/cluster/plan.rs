@@ -98,7 +98,7 @@ impl Maker<'_> {
             let name = format!("nats-{}", index + 1);
             let store = self.directory.path(&name).display().to_string();
             let config = format!(
-                "server_name: {name}\nlisten: \"{client}\"\nhttp: \"{monitor}\"\njetstream {{ store_dir: {store:?} }}\n\
+                "server_name: {name}\nlisten: \"{client}\"\nhttp: \"{monitor}\"\nmax_payload: 4MB\njetstream {{ store_dir: {store:?} }}\n\
                  cluster {{ name: trunkline, listen: \"{route}\", routes: [{routes}] }}\n"
             );
             let file = self.directory.write(&format!("{name}.conf"), &config)?;
