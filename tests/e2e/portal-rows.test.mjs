@@ -194,7 +194,8 @@ describe("portal, row by row", () => {
     const [server] = cluster.nats.servers;
     const file = path(cluster.dir, "call.toml");
     writeFileSync(file, `[nats]\nservers = ["${server}"]\n[[app]]\nname = "portal"\ndialect = "portal"\ntoken = { secret = "x" }\n`);
-    const run = (...args) => promisify(execFile)(TRUNKLINE, ["call", "--config", file, ...args]);
+    const env = { PATH: process.env.PATH };
+    const run = (...args) => promisify(execFile)(TRUNKLINE, ["call", "--config", file, ...args], { env });
     const appointment = { id: 1, doctorId };
     const calls = [
       ["new-message", { message: { id: 1 } }, "message:new"], ["treatment-update", { treatment: { id: 1 } }, "treatment:update"],
@@ -209,7 +210,7 @@ describe("portal, row by row", () => {
       assert.deepEqual(got(patient, event), [told, told]);
       if (event.startsWith("appointment")) { await until(() => got(doctor, event).length === 2); assert.deepEqual(got(doctor, event), [told, told]); }
     }
-    const typed = spawn(TRUNKLINE, ["call", "--config", file, "new-message", "-"], { stdio: ["pipe", "ignore", "ignore"] });
+    const typed = spawn(TRUNKLINE, ["call", "--config", file, "new-message", "-"], { stdio: ["pipe", "ignore", "ignore"], env });
     typed.stdin.end(JSON.stringify({ patientId, message: { id: "typed" } }));
     await first(patient, "message:new", ({ message }) => message.id === "typed");
     await assert.rejects(run("new-message", JSON.stringify({ patientId })), /message: is missing/);
