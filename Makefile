@@ -16,7 +16,7 @@ run: nats ## A cluster on this machine: two gateway nodes, a coordinator and a p
 
 cluster: nats ## Three nats-servers, three gateways, two coordinators and a balancer on this machine, to kill by hand
 	cargo build --release --locked -p trunkline -p testkit
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" target/release/testkit cluster --trunkline target/release/trunkline \
+	exec env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" target/release/testkit cluster --trunkline target/release/trunkline \
 	  --config $(or $(CONFIG),deploy/five-applications.toml) $(CLUSTER_FLAGS)
 
 # A slow disk makes every nats-server of a test slow.

@@ -116,6 +116,8 @@ async fn stop_leftovers(path: &Path, lock: &mut File) -> Result<(), ClusterError
     println!("Stopping what a killed cluster left behind: {leftovers:?}");
     for pid in leftovers {
         signal("TERM", pid).await;
+        // One that was paused would not hear it.
+        signal("CONT", pid).await;
     }
     let deadline = Instant::now() + LEFTOVER_TIMEOUT;
     while !try_lock(lock).unwrap_or(false) {

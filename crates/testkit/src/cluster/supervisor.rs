@@ -19,7 +19,9 @@ use super::process::{Kind, Program, signal};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a member may take to stop, a gateway's drain included; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Last lines and orders that wait to be dealt with.
+/// How long the kernel may take to end what was killed, before that is tried again.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Events and lines that wait to be dealt with.
 const QUEUE: usize = 64;
 
 /// Gateways first, so that they can take leave of each other over NATS; those need nobody.
@@ -165,7 +167,10 @@ impl Supervisor {
 
     pub async fn signal(&self, name: &str, what: &str) {
         match self.find(name).map(|index| self.members[index].state.pid()) {
-            Some(Some(pid)) => signal(what, pid).await,
+            Some(Some(pid)) => {
+                signal(what, pid).await;
+                println!("SIG{what} to {name} (pid {pid})");
+            }
             Some(None) => println!("{name} does not run"),
             None => println!("{}", self.nobody(name)),
         }
@@ -176,7 +181,7 @@ impl Supervisor {
         println!("stopping");
         for kinds in STOP_ORDER {
             self.tell(kinds, &["TERM", "CONT"]).await;
-            let deadline = Instant::now() + STOP_TIMEOUT;
+            let mut deadline = Instant::now() + STOP_TIMEOUT;
             while self.running(kinds).next().is_some() {
                 let gone = tokio::select! {
                     biased;
@@ -186,6 +191,7 @@ impl Supervisor {
                 };
                 if !gone {
                     self.tell(kinds, &["KILL"]).await;
+                    deadline = Instant::now() + KILL_TIMEOUT;
                 }
             }
         }
