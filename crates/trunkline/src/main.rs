@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         Command::ConfigReference => Ok(reference::run()),
         Command::Token(TokenCommand::Mint(mint)) => token::mint::run(&mint),
         Command::Token(TokenCommand::Inspect(inspect)) => token::inspect::run(&inspect),
+        Command::Token(TokenCommand::Revoke(revoke)) => token::revoke::revoke(&revoke),
+        Command::Token(TokenCommand::Restore(restore)) => token::revoke::restore(&restore),
     };
     match outcome {
         Ok(code) => code,
