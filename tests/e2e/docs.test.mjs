@@ -63,7 +63,7 @@ class Stage {
     const child = new Process(`line ${line}`, "bash", ["-euo", "pipefail", "-c", mark === "serve" ? `exec ${located}` : located], { cwd: this.dir, env: this.env });
     this.processes.push(child);
     child.child.stdin.end();
-    if (mark === "serve") return child.line(new RegExp(value));
+    if (mark === "serve") return child.line(new RegExp(value), 60_000);
     assert.equal(lang, "sh");
     assert.equal(await child.exited, 0, child.log());
     this.printed = child.lines;
