@@ -33,7 +33,7 @@ describe("the files of JetStream, copied while it is stopped, hold everything th
       const before = await enter(cluster.nodes[0]);
       for (const text of ["one", "two"]) await send(before, text, { roomId: ROOM });
       await moveToACopy(cluster);
-      // A gateway that starts before every stream has a leader again exits with a sentence, and is started again by what supervises it.
+      // Elections take seconds; a gateway that starts before waits for them for a while only.
       if (options.nats) await whole(cluster.nats);
       const after = await enter(await cluster.add());
       assert.deepEqual(await history(after), ["one", "two"]);
