@@ -8,6 +8,7 @@ use bus::{BucketSpec, Bus, BusConfig, BusError, ConnectError, Requests};
 use bytes::Bytes;
 use cluster::coordination::{QUEUE, calls_bucket, presence_bucket, subject};
 use telemetry::Readiness;
+use telemetry::trace::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -48,6 +49,7 @@ pub struct Deps {
     pub replicas: usize,
     pub registry: prometheus::Registry,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// A replica, before it runs.
@@ -66,7 +68,7 @@ pub struct RunningCoordinator {
 impl Coordinator {
     /// Connects, creates what is missing, serves. Its tasks run on the calling runtime.
     pub async fn start(deps: Deps) -> Result<RunningCoordinator, StartError> {
-        let Deps { apps, bus: bus_config, replicas, registry, readiness } = deps;
+        let Deps { apps, bus: bus_config, replicas, registry, readiness, tracer } = deps;
         let apps: Vec<App> = apps.into_iter().filter(|app| app.dialect.realtime().is_some()).collect();
         if apps.is_empty() {
             return Ok(idle(readiness));
@@ -90,6 +92,7 @@ impl Coordinator {
                 // What it remembers is one application's: users of two may have the same id.
                 teller: Teller::new(bus.clone()),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
             });
             followers::start(&desk, &bus, &stopped).await?;
             services.spawn(serve(desk.clone(), requests, stopped.clone()));

@@ -86,7 +86,7 @@ async fn changed(desk: &Desk, delivered: &Delivered) -> Result<(), Unavailable> 
     if let Some((call, due_ms)) = timers::fired(app, &stored.subject, &stored.payload) {
         let id = CommandId(rand::random());
         let tick = Command { id, call, actor: None, act: Act::Tick { due_ms } };
-        return desk.call(&tick, deadline).await.map(|_| ());
+        return desk.call(&tick, None, deadline).await.map(|_| ());
     }
     let calls = store::calls_subject(app, "");
     if let Some(key) = stored.subject.strip_prefix(&calls) {
@@ -125,7 +125,7 @@ async fn announce(desk: &Desk, stored: &bus::Stored, deadline: Instant) -> Resul
     for Touched { user, .. } in record.touched.into_iter().filter(|touched| touched.back) {
         let act = Act::Devices { user, present: Vec::new(), since_ms: stored.time_ms };
         let command = Command { id: CommandId(rand::random()), call: call.clone(), actor: None, act };
-        desk.call(&command, deadline).await?;
+        desk.call(&command, None, deadline).await?;
     }
     Ok(())
 }

@@ -111,13 +111,7 @@ impl Metrics {
     }
 
     pub fn answered(&self, app: &str, command: &str, reply: &Reply, took: Duration) {
-        let result = match reply {
-            Reply::Call(_) | Reply::Presence(_) => "ok",
-            Reply::Refused(refusal) => refusal.code(),
-            Reply::Unavailable => "unavailable",
-            Reply::Malformed => "malformed",
-        };
-        self.requests.with_label_values(&[app, command, result]).observe(took.as_secs_f64());
+        self.requests.with_label_values(&[app, command, result_of(reply)]).observe(took.as_secs_f64());
     }
 
     /// A commit was stored by this replica.
@@ -155,5 +149,15 @@ impl Metrics {
             }
             _ => {}
         }
+    }
+}
+
+/// A closed set.
+pub fn result_of(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Call(_) | Reply::Presence(_) => "ok",
+        Reply::Refused(refusal) => refusal.code(),
+        Reply::Unavailable => "unavailable",
+        Reply::Malformed => "malformed",
     }
 }

@@ -76,6 +76,7 @@ impl World {
             replicas: 1,
             registry: prometheus::Registry::new(),
             readiness: telemetry::Readiness::new([]),
+            tracer: telemetry::trace::Tracer::off(),
         };
         self.replicas.push(Coordinator::start(deps).await.unwrap());
     }
@@ -222,6 +223,7 @@ async fn a_replica_without_anything_to_coordinate_is_ready_and_idle() {
         replicas: 1,
         registry: prometheus::Registry::new(),
         readiness: readiness.clone(),
+        tracer: telemetry::trace::Tracer::off(),
     };
     let replica = Coordinator::start(deps).await.unwrap();
     assert!(readiness.is_ready(), "{:?}", readiness.missing());

@@ -12,6 +12,7 @@ use cluster::forwarding::ForwardLimits;
 use cluster::sid::{NodeId, SidKey};
 use rand::RngExt;
 use telemetry::Readiness;
+use telemetry::trace::Tracer;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -74,6 +75,7 @@ pub struct Deps {
     pub replicas: usize,
     pub registry: prometheus::Registry,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// A gateway node, before it runs.
@@ -105,7 +107,7 @@ impl Gateway {
     /// # Errors
     /// Everything that keeps the node from serving; nothing is left running then.
     pub async fn start(config: GatewayConfig, deps: Deps) -> Result<RunningGateway, StartError> {
-        let Deps { bus: bus_config, replicas, registry, readiness } = deps;
+        let Deps { bus: bus_config, replicas, registry, readiness, tracer } = deps;
         let apps: Arc<[App]> = App::build_all(&config).map_err(StartError::Config)?.into();
         let api = Api::build(&config.api).map_err(StartError::Config)?;
         warn_of_open(&apps);
@@ -143,6 +145,7 @@ impl Gateway {
             api,
             clock,
             metrics: metrics.clone(),
+            tracer,
             bus: bus.clone(),
             node,
             peers,

@@ -17,6 +17,7 @@ mod replica;
 mod schema;
 mod signals;
 mod token;
+mod traces;
 
 use std::process::ExitCode;
 

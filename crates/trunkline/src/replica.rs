@@ -9,11 +9,13 @@ use telemetry::{Metrics, Readiness};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::traces::Traces;
 
 /// A replica that serves.
 pub struct Replica {
     coordinator: RunningCoordinator,
     admin: Option<Admin>,
+    traces: Traces,
 }
 
 impl Replica {
@@ -25,15 +27,17 @@ impl Replica {
         let app = |(name, namespace, dialect)| App { name, namespace, dialect };
         let dialects = gateway::dialects(&config.gateway())
             .map_err(|errors| Failure::Gateway(gateway::StartError::Config(errors)))?;
+        let traces = Traces::start(&config.traces, "coordinator", &metrics)?;
         let deps = Deps {
             apps: dialects.into_iter().map(app).collect(),
             bus: config.nats.bus(),
             replicas: config.nats.replicas,
             registry: metrics.registry().clone(),
             readiness,
+            tracer: traces.tracer.clone(),
         };
         let coordinator = Coordinator::start(deps).await?;
-        Ok(Self { coordinator, admin })
+        Ok(Self { coordinator, admin, traces })
     }
 
     pub fn admin_addr(&self) -> Option<SocketAddr> {
@@ -43,6 +47,7 @@ impl Replica {
     /// Answers what it has, then leaves.
     pub async fn drain(self) {
         self.coordinator.drain().await;
+        self.traces.stop().await;
         if let Some(admin) = self.admin {
             admin.stop().await;
         }

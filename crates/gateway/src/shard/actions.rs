@@ -9,10 +9,11 @@ use domain::Rejection;
 use engineio::{CloseReason, Frame};
 use serde_json::value::RawValue;
 use socketio::{AckId, Args, Encoded, Namespace, Parser, msgpack};
+use telemetry::trace::Span;
 
 use super::commands::{self, Actor, Task};
 use super::session::{Session, SessionKey};
-use super::{Shard, State};
+use super::{Shard, State, trace};
 use crate::app::App;
 use crate::clock::unix_ms;
 
@@ -35,6 +36,8 @@ pub struct Run {
     event: Option<Args>,
     /// What the hook has granted for this event.
     granted: Vec<Box<str>>,
+    /// Where the event is traced.
+    span: Option<Span>,
 }
 
 impl Run {
@@ -43,7 +46,8 @@ impl Run {
     }
 
     pub fn event(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
-        Self { nsp, serial, ack, rest: actions.into(), connecting: false, event: None, granted: Vec::new() }
+        let rest = actions.into();
+        Self { nsp, serial, ack, rest, connecting: false, event: None, granted: Vec::new(), span: None }
     }
 
     /// The event's own arguments, its name first.
@@ -102,6 +106,7 @@ impl State {
         if !app.dialect.knows(&name) {
             shard.shared.metrics.events_unknown.with_label_values(&[app.name()]).inc();
         }
+        let span = trace::of_event(shard, session, &name);
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             let inbound = inbound(&name, &elements[1..], args.attachments(), ack.is_some());
@@ -112,7 +117,7 @@ impl State {
         });
         let Some((serial, actions)) = actions else { return };
         self.speaks(shard, session, serial);
-        let run = Run { event: Some(args), ..Run::event(nsp, serial, ack, actions) };
+        let run = Run { event: Some(args), span, ..Run::event(nsp, serial, ack, actions) };
         self.carry_out(shard, session, run);
     }
 
@@ -184,13 +189,13 @@ impl State {
                 Action::PutOff { otherwise } => self.put_off(shard, session, &mut run, otherwise),
                 Action::Restore => self.restore(shard, session, run.serial),
                 Action::AskHook { right, otherwise } => {
-                    let Some(actor) = actor(session, run.serial) else { return };
+                    let Some(actor) = actor(session, &run) else { return };
                     let command = Command::Authorize { right: right.to_string() };
                     let after = After::HookAnswers { right, otherwise };
                     return self.wait_for(session, actor, command, run, after);
                 }
                 Action::Run(command, then) => {
-                    let Some(actor) = actor(session, run.serial) else { return };
+                    let Some(actor) = actor(session, &run) else { return };
                     match command {
                         Command::Emit(emission) if emission.delivery == Delivery::Ephemeral => {
                             let outcome = commands::publish(shard, &actor, &emission);
@@ -243,6 +248,9 @@ impl State {
     ) {
         if let Err(rejection) = &outcome {
             shard.shared.metrics.rejections.with_label_values(&[rejection.code()]).inc();
+            if let Some(span) = &mut run.span {
+                span.fail(rejection.code());
+            }
         }
         let Some(socket) = session.sockets.iter().find(|socket| socket.serial == run.serial) else { return };
         let actions = then(&socket.view(session.opening.handshake.as_deref()), outcome);
@@ -412,9 +420,11 @@ fn app_of<'a>(shard: &'a Shard, session: &Session, nsp: &Namespace) -> Option<&'
     session.socket_in(nsp).map(|socket| shard.shared.app(socket.app))
 }
 
-fn actor(session: &Session, serial: u32) -> Option<Actor> {
-    let socket = session.sockets.iter().find(|socket| socket.serial == serial)?;
-    Some(Actor::of(session, socket))
+fn actor(session: &Session, run: &Run) -> Option<Actor> {
+    let socket = session.sockets.iter().find(|socket| socket.serial == run.serial)?;
+    let mut actor = Actor::of(session, socket);
+    actor.traced = trace::parent(run.span.as_ref()).map(Box::new);
+    Some(actor)
 }
 
 /// Puts an event to its dialect once more.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use cluster::TraceParent;
 use dialects::{Audience, BackendAction, Command, Delivery, Join, Placed};
 use domain::{Rejection, UserId};
 use hub::RoomKey;
@@ -21,6 +22,7 @@ pub async fn carry_out(
     app: u16,
     action: BackendAction,
     stamp: Stamp,
+    trace: Option<TraceParent>,
 ) -> Result<Option<(&'static str, Value)>, Rejection> {
     let namespace = &shard.shared.app(app).config.namespace;
     match action {
@@ -36,6 +38,7 @@ pub async fn carry_out(
                 args: &emission.args,
                 except: emission.except.iter().map(|id| &**id).collect(),
                 receipt: None,
+                trace,
             };
             match emission.delivery {
                 Delivery::Ephemeral => telling.publish(shard)?,
@@ -45,7 +48,8 @@ pub async fn carry_out(
         }
         BackendAction::Post(post) => {
             let args = post.args;
-            let message = chat::post(shard, chat::Origin { app, namespace, socket: None }, *post).await?;
+            let message =
+                chat::post(shard, chat::Origin { app, namespace, socket: None, trace }, *post).await?;
             let said = serde_json::from_slice(&args(&message).tail).unwrap_or_default();
             Ok(Some(("posted", said)))
         }

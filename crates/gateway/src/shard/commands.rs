@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster::TraceParent;
 use cluster::moving::MoveOwnerInput;
 use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant};
 use domain::{Identity, Rejection, RoomId};
@@ -59,13 +60,20 @@ pub struct Actor {
     pub namespace: Box<str>,
     /// `None` only in applications without tokens.
     pub identity: Option<Arc<Identity>>,
+    /// What it does belongs to this trace. Mostly to none: a place for it costs nothing then.
+    pub traced: Option<Box<TraceParent>>,
     ix: SocketIx,
 }
 
 impl Actor {
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.traced.as_deref().copied()
+    }
+
     /// As who posts.
     pub(super) fn origin(&self) -> chat::Origin<'_> {
-        chat::Origin { app: self.app, namespace: &self.namespace, socket: Some(&self.socket) }
+        let socket = Some(&*self.socket);
+        chat::Origin { app: self.app, namespace: &self.namespace, socket, trace: self.trace() }
     }
 
     pub fn of(session: &Session, socket: &Socket) -> Self {
@@ -76,6 +84,7 @@ impl Actor {
             socket: socket.id.clone(),
             namespace: socket.nsp.as_str().into(),
             identity: socket.identity.clone(),
+            traced: None,
             ix: socket.ix,
         }
     }

@@ -9,7 +9,7 @@ use hub::{Broadcast, Order};
 use super::session::{Entry, Moving, SessionKey};
 use super::turns::too_slow;
 use super::unauthenticated::Muted;
-use super::{Shard, State};
+use super::{Shard, State, trace};
 use crate::link::{self, Pushed};
 use crate::node::Fed;
 
@@ -128,6 +128,9 @@ impl State {
             }
             Some(Entry::Out) | None => {}
         });
+        if receivers > 0 {
+            trace::delivered(shard, broadcast, receivers);
+        }
         shard.shared.metrics.deliveries.inc_by(receivers as u64);
         shard.shared.metrics.dropped_ephemeral.inc_by(dropped);
         self.cut_slow(shard, slow, limit);

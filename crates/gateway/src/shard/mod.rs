@@ -4,7 +4,7 @@
 //! its end. `session` is the state of one session, `turns` what happens to it, `access` what the log tells of it, `connect` how sockets come and go, `actions` and
 //! `commands` what dialects ask for (`calls` and `watch` what of it concerns calls and other users, `chat` the writers of
 //! conversations), `emit` events on their way to rooms, `admission` tokens that take a while or are revoked, `audience` the rooms of everybody, `backend` what back ends' calls do, `census` how many there are, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
-//! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines.
+//! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines, `trace` the spans.
 
 mod access;
 mod actions;
@@ -28,6 +28,7 @@ mod presence;
 mod reader;
 mod session;
 mod timers;
+mod trace;
 mod turns;
 mod unauthenticated;
 mod watch;
@@ -46,6 +47,7 @@ use domain::Rejection;
 use engineio::PollId;
 use hub::Hub;
 use rustc_hash::FxHashMap;
+use telemetry::trace::Tracer;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::api::{self, Api};
@@ -69,6 +71,7 @@ pub use access::Transport;
 pub use backend::carry_out;
 pub use emit::Stamp;
 pub use session::{Opening, SessionKey};
+pub use trace::{of_call, parent};
 
 /// What all threads of a node share.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ pub struct Shared {
     pub census: AtomicU64,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub bus: Bus,
     pub node: Node,
     pub peers: Peers,

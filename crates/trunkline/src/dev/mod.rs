@@ -38,7 +38,7 @@ pub fn run(arguments: &DevArguments) -> Result<ExitCode, Failure> {
     }
     let data_dir = DataDir::open(&arguments.data_dir)?;
     let config = configuration(arguments, &data_dir)?;
-    telemetry::log::init(&config.log)?;
+    telemetry::log::init(&config.log, config.log_format)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(serve(config, &data_dir))?;
