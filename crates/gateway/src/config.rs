@@ -138,7 +138,7 @@ pub struct AppConfig {
     pub rights: Vec<Rule>,
     /// Messages with so many bytes are compressed for WebSocket clients that take it (permessage-deflate); `None`: none is.
     pub compress_over_bytes: Option<usize>,
-    /// Events that one user may send in a minute, counted on each node; `None`: 600 for `clinic`, no limit for others; 0: no limit.
+    /// Events that one user may send in a minute, at whichever nodes; `None`: 600 for `clinic`, no limit for others; 0: no limit.
     pub events_per_minute: Option<u32>,
     /// What `clinic` is built with.
     pub clinic: ClinicSettings,

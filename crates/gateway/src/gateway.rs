@@ -26,6 +26,7 @@ use crate::issue::Issuer;
 use crate::lease::{self, Lease};
 use crate::members;
 use crate::metrics::Metrics;
+use crate::rate::sharing;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
 use crate::{http, node, peers};
 use crate::{revocation, stats};
@@ -165,6 +166,7 @@ impl Gateway {
         read_key_sets(&shared).await;
         stats::start(shared.clone(), handles.clone());
         members::listen(&shared, &handles)?;
+        sharing::listen(&shared)?;
         let relisted = (shared.bus.clone(), handles.clone());
         lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
         let (stop_accepting, stopped) = watch::channel(false);

@@ -16,6 +16,7 @@ use super::session::{Session, SessionKey};
 use super::{Shard, State, trace};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::rate::sharing;
 
 /// Rights that one event may ask the hook for.
 const RIGHTS_PER_EVENT: usize = 8;
@@ -444,7 +445,11 @@ fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
 /// A user who says more than may be said.
 fn over_rate(shard: &Shard, app: &App, socket: &dialects::Socket<'_>, event: &str) -> Option<Rejection> {
     let (rates, user) = (app.rates.as_ref()?, &socket.identity?.user);
-    if !app.dialect.is_counted(event) || rates.take(user.as_str(), shard.now()) {
+    if !app.dialect.is_counted(event) {
+        return None;
+    }
+    if rates.take(user.as_str(), shard.now()) {
+        sharing::note(&shard.shared, app, user);
         return None;
     }
     let limit = u64::from(rates.per_minute);
