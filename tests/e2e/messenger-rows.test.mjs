@@ -39,8 +39,8 @@ describe("the messenger, row by row", () => {
     const [error] = await heard(users.dial(cluster.url, { path: "/socket.io", auth, ...options }), "connect_error", 10_000);
     return [error.message, error.data?.code];
   };
-  const backend = async (verb, body, app = "talk") => {
-    const { status, body: answer } = await call(cluster.nodes[1], app, verb, body);
+  const backend = async (verb, body, app = "talk", node = 1) => {
+    const { status, body: answer } = await call(cluster.nodes[node % 3], app, verb, body);
     assert.equal(status, 200, JSON.stringify(answer));
     return answer;
   };
@@ -155,6 +155,21 @@ describe("the messenger, row by row", () => {
       for (const socket of [ann, bob, bob2]) assert.deepEqual(got(socket, "unheard"), []);
       const again = await enter(a, { chats: [c] });
       await ask(again, "message:send", { chatId: c, content: "a new connection goes by its token" });
+    });
+
+    it("are entered by whom the back end adds while the connection moves to another node", async () => {
+      const [c] = fresh("c");
+      const before = await cluster.metric("trunkline_upgrades_total");
+      const names = Array.from({ length: 24 }, (_, n) => `${c}-${n}`);
+      const sockets = await Promise.all(names.map(async (name, n) => {
+        const socket = await enter(name, {}, { reconnection: false });
+        await backend("chat-add", { chatId: c, userIds: [name] }, "talk", n);
+        return socket;
+      }));
+      await Promise.all(sockets.map((socket) => until(() => socket.io.engine.transport.name === "websocket", 10_000)));
+      for (const socket of sockets) await ask(socket, "message:send", { chatId: c, content: "here" });
+      for (const socket of sockets) await until(() => got(socket, "message:receive").length >= sockets.length - sockets.indexOf(socket), 10_000);
+      assert.ok((await cluster.metric("trunkline_upgrades_total")) > before, "some did move");
     });
 
     it("are left and entered, by those with a right to them", async () => {

@@ -18,7 +18,7 @@ use super::emit::{Stamp, Telling};
 use super::moving::SocketRooms;
 use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
-use super::{Shard, State, admission, audience, calls, chat, feeds, identify, journal, watch};
+use super::{Shard, State, admission, audience, calls, chat, feeds, identify, journal, placing, watch};
 use crate::app::App;
 use crate::node::Unavailable;
 use crate::roster::Change;
@@ -42,6 +42,8 @@ pub enum Task {
     Roster { app: u16, change: Change },
     /// Rooms of an arriving session: subscribe, then tell the taker.
     Subscribe { apps: Vec<u16>, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    /// A session has arrived while the back end moved its user.
+    Place { app: u16, order: std::sync::Arc<crate::members::Move> },
     /// The list of a socket that moved away changes once it is listed at its new node.
     RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
     /// The record of a user's devices changed.
@@ -108,6 +110,11 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
             }
         }
         Task::Receipts => chat::tell(shard).await,
+        Task::Place { app, order } => {
+            if let Err(rejection) = placing::move_user(&shard, app, &order).await {
+                tracing::warn!(%rejection, "who moved to this node was not put where the back end wants it");
+            }
+        }
         Task::Roster { app, change } => write_roster(&shard, app, change).await,
         Task::Subscribe { apps, rooms, mv, seq } => {
             let held = interest(&shard, rooms.clone()).await;

@@ -23,6 +23,7 @@ mod feeds;
 mod identify;
 mod journal;
 mod moving;
+mod placing;
 mod plain;
 mod presence;
 mod reader;
@@ -490,7 +491,7 @@ impl Shard {
                 let shard = self.clone();
                 tokio::task::spawn_local(async move {
                     // The same.
-                    let _ = done.send(backend::move_user(&shard, app, &order).await);
+                    let _ = done.send(placing::move_user(&shard, app, &order).await);
                 });
             }
             // Who asked may have stopped waiting for either.

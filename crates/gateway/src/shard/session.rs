@@ -24,6 +24,7 @@ use super::presence::Heard;
 use super::unauthenticated::Grace;
 use crate::clock::Millis;
 use crate::link::Link;
+use crate::members::Move;
 use crate::plain::Front;
 
 /// A session's place in its shard; never valid for another session.
@@ -88,6 +89,8 @@ pub struct Session {
     pub released: VecDeque<socketio::Event>,
     /// A command is under way: one at a time keeps the session's order.
     pub busy: bool,
+    /// Orders of the back end under way, which are no commands of its own: it does not freeze before they are carried out.
+    pub placing: usize,
     /// Readers of its WebSockets wait for room in `inbox`.
     pub paused: bool,
     /// The client is gone; what it had sent before is done first.
@@ -205,6 +208,8 @@ pub struct Arriving {
     /// What the client sent after its upgrade packet.
     pub late: Vec<Frame>,
     pub late_bytes: usize,
+    /// What the back end ordered for its sockets meanwhile, with the application.
+    pub orders: Vec<(u16, Arc<Move>)>,
     pub next_serial: u32,
     /// Counted among the application's sessions: taken with the probe, so that a full node leaves the session where it is.
     pub has_place: bool,
@@ -337,6 +342,7 @@ impl Session {
             inbox: VecDeque::new(),
             released: VecDeque::new(),
             busy: false,
+            placing: 0,
             paused: false,
             ending: None,
             held_answers: Vec::new(),

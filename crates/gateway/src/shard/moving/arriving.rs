@@ -50,6 +50,7 @@ impl State {
             buffered_bytes: 0,
             late: Vec::new(),
             late_bytes: 0,
+            orders: Vec::new(),
             next_serial: 0,
             has_place: false,
             open: false,
@@ -253,7 +254,7 @@ impl State {
     fn install(&mut self, shard: &Shard, mv: u64, state: &[u8]) {
         let failed = || shard.shared.peers.taker(TakerInput::InstallFailed { mv });
         let Some(key) = self.arriving.get(&mv).copied() else { return failed() };
-        let Some(arriving) = self.sessions.take_arriving(key) else { return failed() };
+        let Some(mut arriving) = self.sessions.take_arriving(key) else { return failed() };
         let app = shard.shared.app(arriving.app);
         let packed = rmp_serde::from_slice::<Packed>(state).map_err(|error| error.to_string());
         let packed = match packed {
@@ -267,6 +268,7 @@ impl State {
                 return self.abandon_arriving(shard, key);
             }
         };
+        let orders = std::mem::take(&mut arriving.orders);
         let session = self.unpack(shard, *arriving, packed);
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
         let (session, late) = session;
@@ -276,6 +278,7 @@ impl State {
         self.with_session(shard, key, |state, session| {
             // What was revoked on its way here was said to neither node's sockets.
             state.cut_revoked(shard, session);
+            state.place_arrived(shard, session, orders);
             for frame in late {
                 session.engine.handle(&app.engine, shard.now(), Input::WsFrame { ws: WsId(0), frame });
             }

@@ -125,7 +125,8 @@ impl State {
 
     /// Goes on with a freeze once no command is under way: barriers through this shard's own feed, one for each application.
     pub(in crate::shard) fn try_freeze(&mut self, shard: &Shard, session: &mut Session) {
-        let idle = !session.busy && session.inbox.is_empty() && session.released.is_empty();
+        let idle =
+            !session.busy && session.placing == 0 && session.inbox.is_empty() && session.released.is_empty();
         let rest = session.apps();
         if let Moving::Freezing { barriers: barriers @ None, .. } = &mut session.moving
             && idle
