@@ -33,6 +33,7 @@ check: ## Format, lints, crate edges, documentation
 	python3 tests/check/crate_edges.py
 	python3 tests/check/links.py
 	python3 tests/check/docs.py
+	python3 tests/check/metrics.py
 	python3 tests/check/contracts.py
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
