@@ -1,11 +1,18 @@
-"""Every relative link in the Markdown files leads somewhere."""
+"""Every relative link in the Markdown files leads somewhere, to a heading too."""
 
 import pathlib
 import re
 import subprocess
 import sys
 
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
+FENCED = re.compile(r"^ *```.*?^ *```$", re.S | re.M)
+
+
+def headings(file):
+    """Anchors of a page, as GitHub and mdBook make them."""
+    found = re.findall(r"^#+ (.*)$", FENCED.sub("", file.read_text()), re.M)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text.lower()).strip()) for text in found}
 
 
 def main():
@@ -14,9 +21,12 @@ def main():
     broken = []
     for name in files:
         file = root / name
-        for target in LINK.findall(file.read_text()):
-            if "://" not in target and not target.startswith("mailto:") and not (file.parent / target).exists():
-                broken.append(f"{name}: {target}")
+        for target, anchor in LINK.findall(FENCED.sub("", file.read_text())):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            page = file.parent / target if target else file
+            if not page.exists() or (anchor and page.suffix == ".md" and anchor not in headings(page)):
+                broken.append(f"{name}: {target}{'#' + anchor if anchor else ''}")
     for line in broken:
         print(line)
     sys.exit(1 if broken else 0)

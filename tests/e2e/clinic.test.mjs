@@ -362,7 +362,7 @@ describe("the clinic on three nodes", () => {
     assert.equal(await silent.closed, 4401);
   });
 
-  it("limits how much one user says, over all of the user's sockets on a node", async () => {
+  it("limits how much one user says, over all of the user's sockets on all nodes", async () => {
     const id = user();
     const options = { path: "/hasty/" };
     const [socket, same, other] = [await enter(0, id, "Paciente", options), await enter(0, id, "Paciente", options), await enter(0, user(), "Paciente", options)];
@@ -374,6 +374,13 @@ describe("the clinic on three nodes", () => {
     assert.match(over[0].error, /20 \(app\.events_per_minute\)/);
     assert.match((await ask(other, "ping")).timestamp, ISO);
     assert.ok(socket.connected && same.connected);
+    // The other nodes have heard of it, each event soon after it was said.
+    for (const node of [1, 2]) {
+      const elsewhere = await enter(node, id, "Paciente", options);
+      let taken = 0;
+      while ((await ask(elsewhere, "ping")).success !== false) taken += 1;
+      assert.ok(taken < 10, `${taken} at node ${node}`);
+    }
   });
 });
 

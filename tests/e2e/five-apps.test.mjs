@@ -134,6 +134,17 @@ describe("the five applications on one cluster", () => {
     assert.deepEqual(got(ann, "call:incoming"), []);
   });
 
+  it("who comes and goes in two at once is told of in both, though the ids are the same", async () => {
+    const names = Array.from({ length: 8 }, (_, n) => `both-${n}`);
+    const [ann, dan] = [await enter("messenger", 0, "asks"), await enter("telehealth", 1, "asks")];
+    await ask(ann, "user:status", { userIds: names });
+    await ask(dan, "presence:subscribe", { userIds: names });
+    for (const app of ["messenger", "telehealth"]) await Promise.all(names.map((name, n) => enter(app, n, name)));
+    const told = (socket, event) => new Set(got(socket, event).map(({ userId }) => userId).filter((id) => names.includes(id))).size;
+    await until(() => told(ann, "user:online") === names.length, 10_000);
+    await until(() => told(dan, "presence:changed") === names.length, 10_000);
+  });
+
   it("a token of one is nothing to another, on both of its fronts", async () => {
     for (const app of ["messenger", "clinic", "telehealth"]) {
       for (const other of APPS.filter((name) => name !== app)) {

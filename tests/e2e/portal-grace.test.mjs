@@ -242,15 +242,17 @@ describe("portal's tokens on three nodes", () => {
       await until(async () => (await issue(bearer(id))).status === 401);
     });
 
-    it("is limited for each user", async () => {
-      const [id, other] = [fresh(), fresh()];
-      const ask = (userId) => fetch(`${cluster.nodes[0].url}${ISSUE}`, bearer(userId));
+    it("is limited for each user, over all nodes", async () => {
+      const [id, other, hasty] = [fresh(), fresh(), fresh()];
+      const ask = (userId) => issue(bearer(userId));
       const statuses = [];
       for (let i = 0; i < 7; i += 1) statuses.push((await ask(id)).status);
       assert.deepEqual(statuses, [...Array(5).fill(200), 429, 429]);
       const refused = await ask(id);
       assert.deepEqual([refused.headers.get("retry-after"), (await refused.json()).code], ["60", "over_limit"]);
       assert.equal((await ask(other)).status, 200);
+      const atOnce = await Promise.all(Array.from({ length: 20 }, () => ask(hasty)));
+      assert.equal(atOnce.filter(({ status }) => status === 200).length, 5);
     });
 
     it("is open to the pages of named origins, with credentials", async () => {

@@ -1,6 +1,10 @@
 // Tokens that are taken back: who is connected by them is cut off on every node at once, and not let in again.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join as path } from "node:path";
+import { promisify } from "node:util";
 import { after, afterEach, before, describe, it } from "node:test";
 import { Bus } from "../lib/bus.mjs";
 import { heard, until } from "../lib/clients.mjs";
@@ -12,6 +16,7 @@ import { got, join, POLLING, SECRET, send, token, UPGRADE, Users, WEBSOCKET } fr
 
 const now = () => Math.floor(Date.now() / 1000);
 const CUT = "io server disconnect";
+const TRUNKLINE = process.env.TRUNKLINE_BIN ?? new URL("../../target/debug/trunkline", import.meta.url).pathname;
 
 describe("revocation on three nodes", () => {
   const users = new Users();
@@ -137,6 +142,26 @@ describe("revocation on three nodes", () => {
     await revoke({ user: "gus" });
     await Promise.all(storms);
     await until(() => sockets.every((socket) => !socket.connected));
+  });
+
+  it("is an operator's command too, with the reason where it is refused", async () => {
+    const file = path(cluster.dir, "operator.toml");
+    writeFileSync(file, `[nats]\nservers = ["${cluster.nats.servers[0]}"]\n[[app]]\nname = "visits"\ntoken = { secret = "x" }\n`);
+    const trunkline = (verb, ...args) => promisify(execFile)(TRUNKLINE, ["token", verb, "--config", file, ...args], { timeout: 60_000 });
+    const [kay, lee] = await Promise.all([users.enter(cluster.nodes[0].url, "kay", WEBSOCKET), enterTalk(cluster.nodes[1], { userId: "lee", jti: "t.7" })]);
+    const ends = [heard(kay, "disconnect"), heard(lee, "disconnect")];
+    await trunkline("revoke", "--user", "kay", "--issued-until", "now", "--for", "1h");
+    await trunkline("revoke", "--app", "talk", "--token-id", "t.7");
+    assert.deepEqual((await Promise.all(ends)).map(([reason]) => reason), [CUT, CUT]);
+    const { stdout } = await trunkline("restore", "--app", "visits", "--user", "kay");
+    assert.deepEqual(JSON.parse(stdout), { ok: true });
+    await until(async () => {
+      const socket = users.dial(cluster.nodes[0].url, { ...WEBSOCKET, auth: { token: token("kay") } });
+      return Promise.race([heard(socket, "connected").then(() => true), heard(socket, "connect_error").then(() => false)]);
+    });
+    for (const [why, ...args] of [["no gateway serves", "--app", "none", "--user", "kay"], ["tokenId", "--app", "visits", "--token-id", "x".repeat(600)], ["--for 1w", "--app", "visits", "--user", "kay", "--for", "1w"]]) {
+      await assert.rejects(trunkline("revoke", ...args), ({ code, stderr }) => code === 1 && stderr.includes(why), why);
+    }
   });
 
   it("counts for who is still waiting for the hook's word", async () => {

@@ -1,4 +1,5 @@
-// Which application a request is for: by listener, then host name, then path. And which configurations leave that open.
+// Which application a request is for: by listener, then host name, then path (namespaces: namespaces.test.mjs). And which configurations
+// leave that open.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -184,11 +185,12 @@ describe("configurations that leave open whose a request is", () => {
   const onFreePort = (name) => app(name, 'listen=["127.0.0.1:0"]');
   // What the mistake's line begins with: the application's own where the value is a default.
   const cases = [
-    ["the same host in other letters", two('hosts = ["A.Example"]'), "app[1].path", "no request can tell", "[[app]]"],
-    ["a namespace alone", two('hosts = ["a.example"]\nnamespace = "/b"'), "app[1].path", "only the namespace", "[[app]]"],
+    ["the same host in other letters", two('hosts = ["A.Example"]'), "app[1].namespace", "no socket can tell", "[[app]]"],
+    ["a namespace alone where sessions would differ", two('hosts = ["a.example"]\nnamespace = "/b"\nparser = "msgpack"'), "app[1].parser", "the same as that of app[0]", "parser = "],
+    ["a namespace alone on some of the hosts", two('hosts = ["a.example", "b.example"]\nnamespace = "/b"'), "app[1].hosts", "the same as that of app[0]", "hosts = "],
     ["another's plain path", two('hosts = ["a.example"]\npath = "/x"\nplain_path = "/plain/"'), "app[1].plain_path", "no request can tell", "plain_path = "],
     ["another's path", two('hosts = ["a.example"]\npath = "/plain"'), "app[1].path", "no request can tell", "path = "],
-    ["a free port shared", `${onFreePort("one")}${onFreePort("two")}`, "app[1].path", "no request can tell", "[[app]]"],
+    ["a free port shared", `${onFreePort("one")}${onFreePort("two")}`, "app[1].namespace", "no socket can tell", "[[app]]"],
     ["a host with a port", one.replace("a.example", "a.example:80"), "app[0].hosts", "no host name", "hosts = "],
     ["a path like the router's captures", app("one", 'path = "/:id"'), "app[0].path", "may begin with", "path = "],
     ["a path with braces", app("one", 'path = "/{id}"'), "app[0].path", "must not contain", "path = "],

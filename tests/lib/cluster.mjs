@@ -126,7 +126,7 @@ function located(config, values) {
 }
 
 /** The environment without what would override the file. */
-function cleanEnv() {
+export function cleanEnv() {
   const ours = /^(TRUNKLINE_|JWT_SECRET$|CORS_ORIGINS$|PORT$|HOST$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([key]) => !ours.test(key)));
 }

@@ -100,6 +100,7 @@ impl Renewal {
             match self.renew().await {
                 Ok(()) => on_state(LeaseState::Held),
                 Err(error) => {
+                    self.bus.shared().metrics.lease_failures.inc();
                     tracing::warn!(%error, "the lease was not renewed");
                     on_state(LeaseState::NotRenewed);
                 }
@@ -118,6 +119,7 @@ impl Renewal {
         if let Ok(Some(KvEntry { rev, value: Some(_), .. })) = last {
             return self.put(Some(rev)).await;
         }
+        self.bus.shared().metrics.lease_lapses.inc();
         tracing::warn!("the lease had lapsed, it is taken again");
         self.lapsed = true;
         self.put(None).await

@@ -1,4 +1,5 @@
-//! What the bus counts. The struct registers itself; labels are closed sets.
+//! What the bus counts. The struct registers itself; labels are closed sets. A new metric goes into the table of docs/observability.md; a
+//! test compares it with a running cluster.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
@@ -17,15 +18,15 @@ pub(crate) struct Metrics {
     pub received_bytes: IntCounter,
     pub flushes: IntCounter,
     pub ack_seconds: Histogram,
-    /// By kind: conflict, unavailable, refused, overloaded, invalid.
     pub append_errors: IntCounterVec,
     pub append_retries: IntCounter,
-    /// By reason: overloaded, disconnected, feed_full, listener_full.
     pub dropped: IntCounterVec,
     /// async-nats dropped messages of a subscription that was not read in time.
     pub slow_consumers: IntCounter,
     pub echo_timeouts: IntCounter,
     pub server_errors: IntCounter,
+    pub lease_failures: IntCounter,
+    pub lease_lapses: IntCounter,
 }
 
 impl Metrics {
@@ -39,9 +40,11 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let family = |name: &str, help: &str, label: &str| {
+        // Every series begins at 0: the first event of a kind is a change then, which alerts see.
+        let family = |name: &str, help: &str, label: &str, values: &[&str]| {
             let family = IntCounterVec::new(opts(name, help), &[label])?;
             registry.register(Box::new(family.clone()))?;
+            values.iter().for_each(|value| drop(family.with_label_values(&[value])));
             Ok::<_, prometheus::Error>(family)
         };
         let connected = IntGauge::with_opts(opts("connected", "1 while the room connection to NATS is up"))?;
@@ -66,9 +69,19 @@ impl Metrics {
             received: counter("received_total", "Messages received on the room connection")?,
             received_bytes: counter("received_bytes_total", "Bytes read on the room connection")?,
             flushes: counter("flushes_total", "Writes to the room connection")?,
-            append_errors: family("append_errors_total", "Durable messages that failed", "kind")?,
+            append_errors: family(
+                "append_errors_total",
+                "Durable messages that failed by kind (a conflict may be wanted: somebody else has stored it)",
+                "kind",
+                &["conflict", "unavailable", "refused", "overloaded", "invalid"],
+            )?,
             append_retries: counter("append_retries_total", "Second and later attempts of durable messages")?,
-            dropped: family("dropped_total", "Messages dropped by the bus", "reason")?,
+            dropped: family(
+                "dropped_total",
+                "Messages dropped by the bus by reason",
+                "reason",
+                &["overloaded", "disconnected", "feed_full", "listener_full"],
+            )?,
             slow_consumers: counter(
                 "slow_consumers_total",
                 "Subscriptions of the client connection that overflowed",
@@ -78,6 +91,8 @@ impl Metrics {
                 "server_errors_total",
                 "Errors reported by the server on the room connection",
             )?,
+            lease_failures: counter("lease_failures_total", "Renewals of this process's lease that failed")?,
+            lease_lapses: counter("lease_lapses_total", "Times this process's lease had run out")?,
         })
     }
 }

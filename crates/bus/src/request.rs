@@ -24,6 +24,15 @@ pub struct Request {
     pub payload: Bytes,
     /// Where the answer goes.
     pub reply: String,
+    /// The whole block; empty if there are none.
+    pub headers: Bytes,
+}
+
+impl Request {
+    /// Value of a header; names compare without case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        wire::header_value(&self.headers, name)
+    }
 }
 
 /// The requests for one subject; dropping it ends the subscription and drops what waits.
@@ -42,8 +51,25 @@ impl Bus {
         payload: &[u8],
         deadline: Instant,
     ) -> impl Future<Output = Result<Bytes, RequestError>> + Send + use<> {
+        self.request_with(subject, None, payload, deadline)
+    }
+
+    /// The same with a header, by name and value; one that would break the message is left out.
+    pub fn request_with(
+        &self,
+        subject: &str,
+        header: Option<(&str, &str)>,
+        payload: &[u8],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Bytes, RequestError>> + Send + use<> {
+        let header = header.filter(|(name, value)| wire::is_header(name, value));
         let sent = self.check_request(subject, payload).and_then(|()| {
-            let put = |out: &mut Vec<u8>, reply: &str| wire::put_pub(out, subject, Some(reply), payload);
+            let put = |out: &mut Vec<u8>, reply: &str| match header {
+                None => wire::put_pub(out, subject, Some(reply), payload),
+                Some(header) => {
+                    wire::put_hpub(out, subject, Some(reply), &wire::encode_headers([header]), payload);
+                }
+            };
             self.shared().request(put).map_err(|refused| match refused {
                 Refused::Full => RequestError::Overloaded,
                 Refused::Disconnected => RequestError::Lost,
@@ -121,5 +147,5 @@ impl Requests {
 fn request_of(message: Message) -> Option<Request> {
     let reply = std::str::from_utf8(message.reply.as_ref()?).ok()?.to_owned();
     let subject = String::from_utf8_lossy(&message.subject).into_owned();
-    Some(Request { subject, payload: message.payload, reply })
+    Some(Request { subject, payload: message.payload, reply, headers: message.headers })
 }

@@ -19,11 +19,33 @@ fn events() -> StreamSpec {
 }
 
 async fn ensure(bus: &Bus) {
-    // A new cluster may need a moment to place a stream.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = bus.ensure_stream(&events()).await {
-        assert!(Instant::now() < deadline, "{error}");
+    bus.ensure_stream(&events()).await.expect("a stream, once a leader is elected");
+}
+
+#[tokio::test]
+async fn nodes_that_start_at_once_make_one_stream_in_a_young_cluster() {
+    let dir = TempDir::new("ensure");
+    let cluster = NatsCluster::start(dir.path(), &ChildOptions::default()).await.unwrap();
+    let buses = try_join_all(cluster.urls().iter().map(|url| async { Ok::<_, ()>(connect(url).await) }))
+        .await
+        .unwrap();
+    let copies = async |replicas| {
+        let spec = StreamSpec { replicas, ..StreamSpec::new("COPIES", ["copies.>".to_owned()]) };
+        buses[0].ensure_stream(&spec).await.unwrap().replicas
+    };
+    assert_eq!(copies(1).await, 1);
+    assert_eq!(copies(3).await, 3);
+    assert_eq!(copies(1).await, 3, "copies are never taken away");
+    for round in 0..6 {
+        let spec =
+            StreamSpec { replicas: 3, ..StreamSpec::new(format!("S{round}"), [format!("s{round}.>")]) };
+        let states = try_join_all(buses.iter().map(|bus| bus.ensure_stream(&spec))).await.unwrap();
+        assert!(states.iter().all(|state| state.replicas == 3));
+        if round == 2 {
+            kill9(cluster.server(0).pid());
+        }
     }
+    cluster.stop().await;
 }
 
 #[tokio::test]

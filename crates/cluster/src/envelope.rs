@@ -7,6 +7,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::trace::{self, TraceParent};
+
 /// First byte of an encoded envelope. A change that an older node would misread takes a new number.
 pub const VERSION: u8 = 1;
 
@@ -65,6 +67,14 @@ pub struct Envelope<'a> {
     /// Set where the sender of a stored message waits to hear that somebody has it: for the node of who receives it.
     #[serde(rename = "m", default, borrow, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt<'a>>,
+    /// The trace it belongs to, if anybody keeps that.
+    #[serde(
+        rename = "w",
+        default,
+        deserialize_with = "trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub trace: Option<TraceParent>,
 }
 
 /// Which message this is, and what its sender is told once it was delivered.
@@ -195,6 +205,7 @@ mod tests {
                 event: "message:status",
                 tail: b"",
             }),
+            trace: Some(TraceParent { trace: 5, span: 6 }),
         }
     }
 
@@ -243,6 +254,16 @@ mod tests {
         bytes.extend(rmp_serde::to_vec_named(&newer).unwrap());
         let decoded = Envelope::decode(&bytes).unwrap();
         assert_eq!((decoded.id, decoded.at, decoded.except.len()), (9, 0, 0));
+        assert_eq!((decoded.trace, decoded.receipt), (None, None));
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_read_loses_no_event() {
+        let sent = sample().encode();
+        let at = sent.windows(3).position(|window| window == b"00-").unwrap();
+        let mut garbled = sent.to_vec();
+        garbled[at] = b'x';
+        assert_eq!(Envelope::decode(&garbled).unwrap(), Envelope { trace: None, ..sample() });
     }
 
     #[test]

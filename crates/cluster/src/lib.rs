@@ -8,5 +8,7 @@ pub mod moving;
 pub mod node_message;
 pub mod sid;
 pub mod subject;
+pub mod trace;
 
 pub use envelope::{Envelope, Receipt};
+pub use trace::TraceParent;

@@ -8,6 +8,7 @@ use bus::{BucketSpec, Bus, BusConfig, BusError, ConnectError, Requests};
 use bytes::Bytes;
 use cluster::coordination::{QUEUE, calls_bucket, presence_bucket, subject};
 use telemetry::Readiness;
+use telemetry::trace::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -36,8 +37,6 @@ pub enum StartError {
     Bus(#[from] BusError),
     #[error("metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    #[error("no application has calls or presence: there is nothing to coordinate")]
-    NothingToDo,
 }
 
 /// What a replica is given by its process.
@@ -50,6 +49,7 @@ pub struct Deps {
     pub replicas: usize,
     pub registry: prometheus::Registry,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// A replica, before it runs.
@@ -60,24 +60,25 @@ pub struct Coordinator;
 pub struct RunningCoordinator {
     stop: watch::Sender<bool>,
     services: JoinSet<()>,
-    lease: Lease,
+    /// `None`: there is nothing to coordinate.
+    lease: Option<Lease>,
     readiness: Readiness,
 }
 
 impl Coordinator {
     /// Connects, creates what is missing, serves. Its tasks run on the calling runtime.
     pub async fn start(deps: Deps) -> Result<RunningCoordinator, StartError> {
-        let Deps { apps, bus: bus_config, replicas, registry, readiness } = deps;
+        let Deps { apps, bus: bus_config, replicas, registry, readiness, tracer } = deps;
         let apps: Vec<App> = apps.into_iter().filter(|app| app.dialect.realtime().is_some()).collect();
         if apps.is_empty() {
-            return Err(StartError::NothingToDo);
+            return Ok(idle(readiness));
         }
         let bus = Bus::connect(bus_config, &registry).await?;
         prepare(&bus, &apps, replicas).await?;
         let metrics = Metrics::register(&registry)?;
+        metrics.begin(apps.iter().map(|app| &*app.name));
         let me = format!("{:032x}", rand::random::<u128>());
         let lease = take_lease(&bus, &me, replicas, readiness.clone()).await?;
-        let teller = Arc::new(Teller::new(bus.clone()));
         let (stop, stopped) = watch::channel(false);
         let mut desks = Vec::new();
         let mut services = JoinSet::new();
@@ -88,8 +89,10 @@ impl Coordinator {
                 app,
                 bus: bus.clone(),
                 store,
-                teller: teller.clone(),
+                // What it remembers is one application's: users of two may have the same id.
+                teller: Teller::new(bus.clone()),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
             });
             followers::start(&desk, &bus, &stopped).await?;
             services.spawn(serve(desk.clone(), requests, stopped.clone()));
@@ -101,7 +104,7 @@ impl Coordinator {
         bus.flush(Instant::now() + DRAIN).await;
         readiness.ready("requests");
         tracing::info!("coordinator serves");
-        Ok(RunningCoordinator { stop, services, lease, readiness })
+        Ok(RunningCoordinator { stop, services, lease: Some(lease), readiness })
     }
 }
 
@@ -115,8 +118,21 @@ impl RunningCoordinator {
         if tokio::time::timeout(DRAIN, rest).await.is_err() {
             tracing::warn!("requests under way are left to be repeated");
         }
-        self.lease.give_up().await;
+        if let Some(lease) = self.lease {
+            lease.give_up().await;
+        }
     }
+}
+
+/// A replica that has nothing to do, and says so once. It does not end: what started it would start it again and again. Nor does it
+/// sweep: a gateway that died may have records of applications that only other replicas know.
+fn idle(readiness: Readiness) -> RunningCoordinator {
+    tracing::warn!(
+        "no application has calls or presence: there is nothing to coordinate, this replica is idle"
+    );
+    readiness.ready(LEASE);
+    readiness.ready("requests");
+    RunningCoordinator { stop: watch::Sender::new(false), services: JoinSet::new(), lease: None, readiness }
 }
 
 async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<(), BusError> {

@@ -1,15 +1,16 @@
 //! The desk: a command from its request to its reply. Plans, loads, commits, announces, replies; on a conflict it begins anew.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Request};
+use cluster::TraceParent;
 use cluster::coordination::{self, Reply};
 use domain::UserId;
 use domain::call::{self, CallId, Command, CommandId};
+use telemetry::trace::{Context, Kind, Span, Tracer};
 
 use crate::clock::unix_ms;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, result_of};
 use crate::plan::presence::{Chosen, Refold};
 use crate::plan::{self, App, Done, Known, Step};
 use crate::store::{NotStored, Store, Unavailable};
@@ -29,8 +30,9 @@ pub struct Desk {
     pub app: App,
     pub bus: Bus,
     pub store: Store,
-    pub teller: Arc<Teller>,
+    pub teller: Teller,
     pub metrics: Metrics,
+    pub tracer: Tracer,
 }
 
 impl Desk {
@@ -38,9 +40,11 @@ impl Desk {
     pub async fn serve(&self, request: Request) {
         let started = Instant::now();
         let deadline = started + REQUEST_DEADLINE;
+        let mut span = self.span(&request);
+        let trace = trace_of(span.as_ref());
         let (kind, reply) = match coordination::decode::<coordination::Request>(&request.payload) {
             Ok(coordination::Request::Call(command)) => {
-                (act_name(&command), self.call(&command, deadline).await)
+                (act_name(&command), self.call(&command, trace, deadline).await)
             }
             Ok(coordination::Request::Choose { id, user, wire_id, change }) => {
                 let chosen = Some(Chosen { id, wire_id, change });
@@ -53,21 +57,38 @@ impl Desk {
             }
         };
         let reply = reply.unwrap_or(Reply::Unavailable);
+        if let Some(span) = &mut span {
+            span.set("trunkline.command", kind);
+            span.set("trunkline.result", result_of(&reply));
+        }
         self.metrics.answered(&self.app.name, kind, &reply, started.elapsed());
         if let Err(error) = self.bus.reply(&request.reply, coordination::encode(&reply)) {
             tracing::warn!(%error, app = self.app.name, "a reply was not sent");
         }
     }
 
+    /// The command's place in the trace of who asked.
+    fn span(&self, request: &Request) -> Option<Span> {
+        let asked: Option<TraceParent> = request.header(cluster::trace::HEADER)?.parse().ok();
+        let parent = asked.map(|asked| Context { trace: asked.trace, span: asked.span });
+        let span = self.tracer.child(parent, Kind::Server, "coordinator command")?;
+        Some(span.with("trunkline.app", &*self.app.name))
+    }
+
     /// Carries a command for a call out. What is committed is true whether or not it could be told yet: a follower of the
     /// call's record tells it then.
-    pub async fn call(&self, command: &Command, deadline: Instant) -> Result<Reply, Unavailable> {
+    pub async fn call(
+        &self,
+        command: &Command,
+        trace: Option<TraceParent>,
+        deadline: Instant,
+    ) -> Result<Reply, Unavailable> {
         let planned = |known: &Known| plan::call::plan(&self.app, command, known, unix_ms());
         // Nobody waits for what follows from devices: it comes again.
         let waits = if matches!(command.act, call::Act::Devices { .. }) { WAITS } else { u32::MAX };
         let known = self.store.nothing_known();
         let (done, _) = self.carry_out(planned, known, Patience::new(waits, deadline)).await?;
-        if self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await.is_err() {
+        if self.teller.tell(&self.app, Who::Desk(trace), &done.tell, deadline).await.is_err() {
             tracing::debug!(app = self.app.name, "left to a follower");
         }
         Ok(done.reply)
@@ -79,10 +100,10 @@ impl Desk {
     pub async fn fold(&self, refold: &Refold, known: Known, deadline: Instant) -> Result<Reply, Unavailable> {
         let planned = |known: &Known| plan::presence::plan(&self.app, refold, known, unix_ms());
         let (done, known) = self.carry_out(planned, known, Patience::new(WAITS, deadline)).await?;
-        self.teller.tell(&self.app, Who::Desk, &done.tell, deadline).await?;
+        self.teller.tell(&self.app, Who::Desk(None), &done.tell, deadline).await?;
         for (call, act) in plan::presence::devices_acts(&self.app, refold, &known, unix_ms()) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
-            self.call(&command, deadline).await?;
+            self.call(&command, None, deadline).await?;
         }
         Ok(done.reply)
     }
@@ -148,7 +169,7 @@ impl Desk {
             }
             Step::Done(done) => return Ok(Stepped::Done(*done)),
             Step::Commit(commit) => {
-                self.teller.tell(&self.app, Who::Desk, &commit.first, deadline).await?;
+                self.teller.tell(&self.app, Who::Desk(None), &commit.first, deadline).await?;
                 match self.store.commit(&commit, deadline).await {
                     Ok(late) => return Ok(Stepped::Committed(commit.done, late)),
                     // Perhaps stored: the next look shows it.
@@ -175,6 +196,11 @@ impl Desk {
             self.metrics.conflicts.with_label_values(&[&self.app.name]).inc();
         }
     }
+}
+
+/// What is told because of this span carries it.
+fn trace_of(span: Option<&Span>) -> Option<TraceParent> {
+    span.map(|span| TraceParent { trace: span.context().trace, span: span.context().span })
 }
 
 /// What came of a step.

@@ -1,9 +1,11 @@
-//! The coordinator's metrics. Labels are closed sets: applications, kinds, states; never users or calls.
+//! The coordinator's metrics. Labels are closed sets: applications, kinds, states; never users or calls. A new metric goes into the table
+//! of docs/observability.md; a test compares it with a running cluster.
 
 use std::time::Duration;
 
 use cluster::coordination::Reply;
-use domain::call::Event;
+use domain::call::{Event, Status as CallStatus};
+use domain::presence::Status;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::plan::{Done, Of};
@@ -91,14 +93,25 @@ impl Metrics {
         })
     }
 
+    /// Begins every series whose labels are known at 0: the first event of a kind is a change then, which alerts see.
+    pub fn begin<'a>(&self, apps: impl Iterator<Item = &'a str>) {
+        for app in apps {
+            self.conflicts.with_label_values(&[app]);
+            self.ring_seconds.with_label_values(&[app]);
+            for state in ["ringing", "live"] {
+                self.calls_now.with_label_values(&[app, state]);
+            }
+            for state in CallStatus::ALL {
+                self.calls.with_label_values(&[app, state.name()]);
+            }
+            for status in Status::ALL {
+                self.presence_changes.with_label_values(&[app, status.name()]);
+            }
+        }
+    }
+
     pub fn answered(&self, app: &str, command: &str, reply: &Reply, took: Duration) {
-        let result = match reply {
-            Reply::Call(_) | Reply::Presence(_) => "ok",
-            Reply::Refused(refusal) => refusal.code(),
-            Reply::Unavailable => "unavailable",
-            Reply::Malformed => "malformed",
-        };
-        self.requests.with_label_values(&[app, command, result]).observe(took.as_secs_f64());
+        self.requests.with_label_values(&[app, command, result_of(reply)]).observe(took.as_secs_f64());
     }
 
     /// A commit was stored by this replica.
@@ -136,5 +149,15 @@ impl Metrics {
             }
             _ => {}
         }
+    }
+}
+
+/// A closed set.
+pub fn result_of(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Call(_) | Reply::Presence(_) => "ok",
+        Reply::Refused(refusal) => refusal.code(),
+        Reply::Unavailable => "unavailable",
+        Reply::Malformed => "malformed",
     }
 }

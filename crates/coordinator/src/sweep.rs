@@ -133,6 +133,9 @@ impl Sweep {
         if rank == 0 && state.counted.is_none_or(|at| now - at >= COUNT_EVERY) {
             state.counted = Some(now);
             self.count().await;
+        } else if rank != 0 && state.counted.take().is_some() {
+            // Another replica tells them from here on; two numbers would be added up.
+            self.metrics.calls_now.reset();
         }
         let Ok(gateways) = self.bus.kv_list(GATEWAYS, ">").await else { return };
         state.dead.retain(|node, _| gateways.iter().any(|entry| entry.key == *node));

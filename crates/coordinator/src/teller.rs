@@ -12,9 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bus::{Append, AppendError, Bus, ReadOptions};
-use cluster::Envelope;
 use cluster::sid::ulid;
 use cluster::subject::{RoomSubjects, event_stream_name, slot_of};
+use cluster::{Envelope, TraceParent};
 use dialects::Announcement;
 use domain::RoomId;
 use domain::call::call_room;
@@ -31,7 +31,7 @@ const REMEMBERED: usize = 50_000;
 /// Older revisions were told long ago, and their copies may have left the stream: only their own follower tells them still.
 const SURELY_TOLD_MS: u64 = 120_000;
 
-/// Stores announcements.
+/// Stores the announcements of one application.
 #[derive(Debug)]
 pub struct Teller {
     bus: Bus,
@@ -44,8 +44,8 @@ const SUBJECTS_PER_READ: usize = 500;
 /// Who wants it told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// A decision, new or repeated.
-    Desk,
+    /// A decision, new or repeated, and the trace it belongs to.
+    Desk(Option<TraceParent>),
     /// The follower of this very revision: nobody else may have come to it.
     Follower,
 }
@@ -65,10 +65,15 @@ impl Teller {
     ) -> Result<(), Unavailable> {
         for tell in tells {
             let old = tell.told.at_ms + SURELY_TOLD_MS < unix_ms();
-            if self.is_stored(tell) || (old && who == Who::Desk) {
+            let trace = match who {
+                Who::Desk(_) if old => continue,
+                Who::Desk(trace) => trace,
+                Who::Follower => None,
+            };
+            if self.is_stored(tell) {
                 continue;
             }
-            self.store(app, tell, deadline).await?;
+            self.store(app, tell, trace, deadline).await?;
             self.remember(tell);
         }
         Ok(())
@@ -97,8 +102,14 @@ impl Teller {
         Ok(())
     }
 
-    async fn store(&self, app: &App, tell: &Tell, deadline: Instant) -> Result<(), Unavailable> {
-        let copies = emissions(app, tell).into_iter().flatten();
+    async fn store(
+        &self,
+        app: &App,
+        tell: &Tell,
+        trace: Option<TraceParent>,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        let copies = emissions(app, tell, trace).into_iter().flatten();
         let stored = copies.map(|copy| self.bus.append(copy, deadline));
         for stored in join_all(stored).await {
             match stored {
@@ -128,7 +139,7 @@ impl Teller {
 }
 
 /// The call's view for the gateways, before the events that clients hear; the events. Each is one copy for each of its rooms.
-fn emissions(app: &App, tell: &Tell) -> Vec<Vec<Append>> {
+fn emissions(app: &App, tell: &Tell, trace: Option<TraceParent>) -> Vec<Vec<Append>> {
     let mut emissions = Vec::new();
     if let (Of::Call(call), false) = (&tell.of, tell.told.view.is_empty()) {
         let view = Announcement {
@@ -137,19 +148,26 @@ fn emissions(app: &App, tell: &Tell) -> Vec<Vec<Append>> {
             args: dialects::Out::none(),
             except: Vec::new(),
         };
-        emissions.push(copies(app, tell, 0, &view, Some(&tell.told.view)));
+        emissions.push(copies(app, tell, 0, &view, Some(&tell.told.view), None));
     }
     let news = tell.told.announcements.iter().enumerate();
-    emissions.extend(news.map(|(at, news)| copies(app, tell, at + 1, news, None)));
+    emissions.extend(news.map(|(at, news)| copies(app, tell, at + 1, news, None, trace)));
     emissions
 }
 
 fn subjects(app: &App, tell: &Tell) -> Vec<String> {
-    emissions(app, tell).into_iter().flatten().map(|copy| copy.subject).collect()
+    emissions(app, tell, None).into_iter().flatten().map(|copy| copy.subject).collect()
 }
 
-/// Emission `number` of a revision: the same messages whoever makes them, and whenever.
-fn copies(app: &App, tell: &Tell, number: usize, news: &Announcement, view: Option<&[u8]>) -> Vec<Append> {
+/// Emission `number` of a revision: the same messages whoever makes them, and whenever, but for the trace.
+fn copies(
+    app: &App,
+    tell: &Tell,
+    number: usize,
+    news: &Announcement,
+    view: Option<&[u8]>,
+    trace: Option<TraceParent>,
+) -> Vec<Append> {
     let at_ms = tell.told.at_ms;
     let (id, text) = ulid(at_ms, name(tell, number));
     let mut envelope = Envelope {
@@ -163,6 +181,7 @@ fn copies(app: &App, tell: &Tell, number: usize, news: &Announcement, view: Opti
         except: news.except.iter().map(|id| &**id).collect(),
         view,
         receipt: None,
+        trace,
     };
     let copy = |(at, room): (usize, &RoomId)| {
         envelope.at = u16::try_from(at).unwrap_or(u16::MAX);
@@ -215,13 +234,13 @@ mod tests {
 
     fn by_emission(tell: &Tell) -> Vec<Vec<String>> {
         let subjects = |copies: Vec<Append>| copies.into_iter().map(|copy| copy.subject).collect();
-        emissions(&app(), tell).into_iter().map(subjects).collect()
+        emissions(&app(), tell, None).into_iter().map(subjects).collect()
     }
 
     #[test]
     fn whoever_tells_a_revision_tells_it_in_the_same_messages() {
         let tell = tell(Of::Call(CallId::new("C1").unwrap()), 3);
-        let (once, again) = (emissions(&app(), &tell), emissions(&app(), &tell));
+        let (once, again) = (emissions(&app(), &tell, None), emissions(&app(), &tell, None));
         assert_eq!(once.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 1]);
         for (once, again) in once.iter().flatten().zip(again.iter().flatten()) {
             assert_eq!((&once.subject, &once.payload), (&again.subject, &again.payload));

@@ -76,6 +76,7 @@ impl World {
             replicas: 1,
             registry: prometheus::Registry::new(),
             readiness: telemetry::Readiness::new([]),
+            tracer: telemetry::trace::Tracer::off(),
         };
         self.replicas.push(Coordinator::start(deps).await.unwrap());
     }
@@ -210,6 +211,24 @@ async fn a_call_from_ring_to_end_is_told_once_and_in_order() {
         assert_eq!(times, 1, "{event}: {:#?}", world.seen);
     }
     world.stop().await;
+}
+
+/// It must not end: an orchestrator would start it again for ever.
+#[tokio::test]
+async fn a_replica_without_anything_to_coordinate_is_ready_and_idle() {
+    let readiness = telemetry::Readiness::new(["requests", "lease"]);
+    let deps = Deps {
+        apps: vec![],
+        bus: BusConfig::for_server("nats://127.0.0.1:1"),
+        replicas: 1,
+        registry: prometheus::Registry::new(),
+        readiness: readiness.clone(),
+        tracer: telemetry::trace::Tracer::off(),
+    };
+    let replica = Coordinator::start(deps).await.unwrap();
+    assert!(readiness.is_ready(), "{:?}", readiness.missing());
+    replica.drain().await;
+    assert!(!readiness.is_ready());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,8 +39,10 @@ pub enum BackendAction {
         join: Vec<RoomId>,
         leave: Vec<RoomId>,
     },
-    /// Refuses the user's tokens of before and closes the user's connections.
+    /// Closes the user's connections and refuses all tokens of the user from now on, until [`Self::Restore`].
     Revoke(UserId),
+    /// The user's tokens are good again.
+    Restore(UserId),
 }
 
 /// Something that only the back end knows and rights depend on. The last word counts.

@@ -19,6 +19,8 @@ pub enum Endpoint {
     Health,
     /// What clients may say and hear.
     Docs,
+    /// A page on which it is tried in a browser.
+    TryPage,
     /// A token for a user of the development configuration.
     DevLogin,
     /// A socket token for the caller's session.
@@ -36,6 +38,7 @@ const GET: &[&str] = &["GET"];
 const TELEHEALTH: &[HttpRoute] = &[
     HttpRoute { methods: GET, path: "/health", endpoint: Endpoint::Health },
     HttpRoute { methods: GET, path: "/api/docs", endpoint: Endpoint::Docs },
+    HttpRoute { methods: GET, path: "/api/docs/try", endpoint: Endpoint::TryPage },
     HttpRoute { methods: &["POST"], path: "/api/v1/auth/login", endpoint: Endpoint::DevLogin },
 ];
 

@@ -59,6 +59,13 @@ pub struct Membership {
     pub note: Option<Box<str>>,
 }
 
+/// Where the back end has put a socket, or what it has taken it out of: while the connection lives, this counts more than rights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub room: Box<str>,
+    pub inside: bool,
+}
+
 /// What a dialect may know about the socket it is asked about.
 #[derive(Clone, Copy, Debug)]
 pub struct Socket<'a> {
@@ -67,6 +74,8 @@ pub struct Socket<'a> {
     /// `None` in applications without tokens, and of a socket in its grace: see [`Dialect::grace`].
     pub identity: Option<&'a Identity>,
     pub memberships: &'a [Membership],
+    /// The back end's word about rooms, at most one for each.
+    pub placed: &'a [Placed],
     /// The calls that this socket's device is in, each as of its last change that has reached this node.
     pub calls: &'a [std::sync::Arc<View>],
     /// The handshake, kept only where [`Dialect::keeps_handshake`].
@@ -81,6 +90,11 @@ impl Socket<'_> {
     /// Whether the hook has granted a right for the event at hand.
     pub fn is_granted(&self, right: &str) -> bool {
         self.granted.iter().any(|granted| **granted == *right)
+    }
+
+    /// Whether the back end has put the socket into the room, or has taken it out; `None`: it has said nothing.
+    pub fn placed_in(&self, room: &str) -> Option<bool> {
+        self.placed.iter().find(|placed| *placed.room == *room).map(|placed| placed.inside)
     }
 }
 
@@ -178,6 +192,11 @@ impl Dialect {
             Self::Diet(_) => Some(&diet::contract::CONTRACT),
             Self::Conformance(_) => None,
         }
+    }
+
+    /// Whether the application has such an event.
+    pub fn knows(&self, event: &str) -> bool {
+        self.contract().is_none_or(|contract| contract.says.iter().any(|said| said.event == event))
     }
 
     pub fn layer(&self) -> Layer {
@@ -431,11 +450,17 @@ impl Dialect {
         }
     }
 
+    /// Whether the name in a user's token counts more than the one that the application's hook knows.
+    pub fn believes_names_of_tokens(&self) -> bool {
+        matches!(self, Self::Messenger(_))
+    }
+
     /// The room that stands for an audience; `None`: the application has none like it.
     pub fn room_of(&self, audience: &Audience) -> Option<domain::RoomId> {
         match audience {
             _ if matches!(self, Self::Clinic(_)) => Clinic::room_of(audience),
             Audience::Room(room) if matches!(self, Self::Telehealth(_)) => Some(Telehealth::room_named(room)),
+            Audience::Room(room) if matches!(self, Self::Messenger(_)) => Some(Messenger::room_named(room)),
             Audience::Room(room) => Some(room.clone()),
             Audience::Everyone => Some(everyone()),
             Audience::Role(role) => everyone_with(role).ok(),

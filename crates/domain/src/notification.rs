@@ -7,6 +7,7 @@ mod texts;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Rejection, UserId};
@@ -19,17 +20,18 @@ const REMEMBERED: usize = 100;
 const ID_BYTES: usize = 128;
 
 /// How an application's notifications are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationSettings {
-    /// Unread ones of one user; over it the oldest is dropped. At most [`Self::MOST_PER_USER`].
+    /// Unread ones of one user; over it the oldest is dropped. At most 900.
     pub per_user: usize,
     /// An unread one is forgotten after so many seconds.
     pub max_age_s: u64,
-    /// The whole object of one notification.
+    /// JSON of one notification, the whole object; a larger one is refused.
     pub bytes: usize,
-    /// Notifications of one page: unless the client asks for fewer, and at most.
+    /// Notifications of one page where the client does not say how many.
     pub page: usize,
+    /// Notifications of one page that a client may ask for.
     pub page_most: usize,
     /// Of texts, where the back end names no language, or one that has no templates.
     pub language: String,

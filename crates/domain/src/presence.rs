@@ -1,6 +1,7 @@
 //! Presence: what others see of a user. Folded from three things by one rule ([`fold`]): the user's connected devices, the
 //! user's own choice, the user's calls.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Self; 5] = [Self::Online, Self::Away, Self::Busy, Self::InCall, Self::Offline];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -32,9 +35,7 @@ impl Status {
 
     /// From a client's word.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Online, Self::Away, Self::Busy, Self::InCall, Self::Offline]
-            .into_iter()
-            .find(|status| status.name() == name)
+        Self::ALL.into_iter().find(|status| status.name() == name)
     }
 }
 
@@ -155,7 +156,7 @@ pub fn is_watchers_room(room: &str) -> bool {
 const WATCHERS_ROOM: &str = ".presence:";
 
 /// What an application's presence does; the `[app.presence]` section of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PresenceSettings {
     /// A user whose last connection is gone counts as there for so long: a flapping connection announces nothing.

@@ -1,5 +1,6 @@
 //! Rights to rooms by pattern and claim. Deny by default: a room that no rule grants is refused.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::Identity;
 ///
 /// `room` is literal text with at most one `*`, which matches any non-empty rest; what it matched is the *id* that
 /// `claim` and `own` speak of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// For example `topic:*`, `visit:*`, `lobby`.

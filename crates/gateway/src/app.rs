@@ -24,6 +24,8 @@ use crate::rate::Rates;
 pub struct App {
     /// Index in the configuration; names the application inside the node.
     pub ix: u16,
+    /// Who shares its listener, host and path, itself included: sessions are opened by the first, sockets told apart by namespace.
+    pub site: Box<[u16]>,
     pub config: AppConfig,
     pub limits: Limits,
     pub dialect: Dialect,
@@ -62,7 +64,7 @@ impl App {
         let mut errors = config.check();
         let mut apps = Vec::new();
         for (ix, app) in config.app.iter().enumerate() {
-            match Self::build(ix, app, config.limits.with(&app.limits)) {
+            match Self::build(config, ix, app) {
                 Ok(app) => apps.push(app),
                 Err(more) => errors.extend(more),
             }
@@ -70,7 +72,8 @@ impl App {
         if errors.is_empty() { Ok(apps) } else { Err(errors) }
     }
 
-    fn build(ix: usize, config: &AppConfig, limits: Limits) -> Result<Self, Vec<ConfigError>> {
+    fn build(all: &GatewayConfig, ix: usize, config: &AppConfig) -> Result<Self, Vec<ConfigError>> {
+        let limits = all.limits.with(&config.limits);
         let at = |key: &str| format!("app[{ix}].{key}");
         let token_config = config.token.as_ref().filter(|_| config.auth == Auth::Jwt);
         let verifier = token_config.map(Verifier::build).transpose().map_err(|errors| {
@@ -86,6 +89,7 @@ impl App {
         let token = subject::escape_token(&config.name).into_owned();
         Ok(Self {
             ix: u16::try_from(ix).unwrap_or(u16::MAX),
+            site: crate::http::routes::site_of(all, config),
             rates: config.user_rate().map(Rates::new),
             engine: engineio::Config {
                 ping_interval_ms: limits.ping_interval_ms,
@@ -205,6 +209,11 @@ impl App {
     /// Before the number of one of a sender's slots of a minute. `=r` begins no escaped id, so it is no room's.
     pub fn chat_rate_prefix(&self, sender: &str) -> String {
         format!("{}=rate.{}.s.", self.chat_prefix(), subject::escape_token(sender))
+    }
+
+    /// The same for a user's requests for a socket token.
+    pub fn issue_rate_prefix(&self, user: &str) -> String {
+        format!("{}=rate.{}.i.", self.chat_prefix(), subject::escape_token(user))
     }
 
     fn chat_prefix(&self) -> String {

@@ -10,6 +10,7 @@ use domain::chat::ChatSettings;
 use domain::notification::NotificationSettings;
 use domain::presence::PresenceSettings;
 use domain::{Rights, Rule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socketio::Parser;
 use telemetry::Secret;
@@ -38,7 +39,7 @@ pub struct GatewayConfig {
 }
 
 /// The process as a member of the cluster.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
     /// Shown in logs and metrics; `None`: made up at start. The address of the node on the bus is another, random one.
@@ -56,12 +57,13 @@ impl Default for NodeConfig {
 }
 
 /// Where the process listens.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Client addresses of every application that names none; port 0 takes a free one, for all that name the same address.
     pub listen: Vec<SocketAddr>,
     /// Proxies, by address or network (`10.0.0.0/8`), whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; empty: nobody's are.
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
     /// `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub admin: Option<SocketAddr>,
@@ -84,20 +86,22 @@ impl Default for HttpConfig {
 }
 
 /// One application: which requests are its own, who may enter, what language it speaks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AppConfig {
     /// Names the application in subjects, streams and metrics: `[a-z0-9_-]`, 1 to 32 characters, unique.
     pub name: String,
+    /// What its clients say and hear: one of the five applications, or the test servers of the public protocol suites.
     pub dialect: Dialect,
     /// HTTP path; with and without the trailing slash is the same.
     pub path: String,
     /// Path of its plain WebSocket, such as `/events`; `None`: it has none.
     pub plain_path: Option<String>,
-    /// Its Socket.IO namespace. It does not tell applications apart: sessions are opened before it is known.
+    /// Its Socket.IO namespace. Applications with the same listener, host and path are told apart by it.
     pub namespace: String,
     /// What its clients' packets look like: `json`, the protocol's own, or `msgpack` (npm `socket.io-msgpack-parser`). Clients must
     /// be set to the same; one that is not is closed with its first packet. The plain WebSocket speaks JSON all the same.
+    #[schemars(with = "String")]
     pub parser: Parser,
     /// `Host` names (without port) it answers to; empty: any that no other one has on its listener and path.
     pub hosts: Vec<String>,
@@ -118,10 +122,14 @@ pub struct AppConfig {
     pub hook: Option<HookConfig>,
     /// Bytes of the list of revoked tokens; one that is full refuses further entries.
     pub revocations_max_bytes: i64,
+    /// Limits of this application; one that is not given is that of the whole node.
     pub limits: LimitOverrides,
     pub retention: Retention,
+    /// What calls may do; gateways and coordinators are given the same.
     pub calls: CallSettings,
+    /// What presence does; gateways and coordinators are given the same.
     pub presence: PresenceSettings,
+    /// What chat and typing may do.
     pub chat: ChatSettings,
     pub notifications: NotificationSettings,
     /// Servers that the participants of calls are told of.
@@ -130,7 +138,7 @@ pub struct AppConfig {
     pub rights: Vec<Rule>,
     /// Messages with so many bytes are compressed for WebSocket clients that take it (permessage-deflate); `None`: none is.
     pub compress_over_bytes: Option<usize>,
-    /// Events that one user may send in a minute, counted on each node; `None`: 600 for `clinic`, no limit for others; 0: no limit.
+    /// Events that one user may send in a minute, at whichever nodes; `None`: 600 for `clinic`, no limit for others; 0: no limit.
     pub events_per_minute: Option<u32>,
     /// What `clinic` is built with.
     pub clinic: ClinicSettings,
@@ -195,6 +203,10 @@ impl AppConfig {
     /// With the dialect's own defaults in place.
     pub fn settled(&self) -> Self {
         let mut app = self.clone();
+        if app.auth == Auth::None {
+            // Rules for tokens, of the environment perhaps, make nobody show one.
+            app.token = None;
+        }
         if let (Dialect::Portal, Some(token)) = (app.dialect, &mut app.token) {
             token.sources = token.sources_or(&crate::portal_config::token_sources());
         }
@@ -215,7 +227,7 @@ impl AppConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
     Telehealth,
@@ -227,7 +239,7 @@ pub enum Dialect {
 }
 
 /// Whether clients show a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
     /// Who shows none that counts is refused.
@@ -237,7 +249,7 @@ pub enum Auth {
 }
 
 /// The handlers and timings of one public suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConformanceProfile {
     Engineio,
@@ -249,21 +261,25 @@ pub enum ConformanceProfile {
 }
 
 /// A user of the development configuration (`POST /api/v1/auth/login`).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DevUser {
+    /// What the user logs in with.
     pub email: String,
+    /// Compared as it stands here.
     pub password: Secret<String>,
     /// The user id: a string or an integer.
     pub user: serde_json::Value,
+    /// The role in the token.
     pub role: Option<String>,
+    /// The name in the token.
     pub name: Option<String>,
     /// Further claims of the token.
     pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the expiry of a live connection's token does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnTokenExpiry {
     /// Closes the transport: the client comes back on its own, with a new token or to be refused.
@@ -274,9 +290,10 @@ pub enum OnTokenExpiry {
 }
 
 /// How long the application's recoverable events stay in its stream.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
+    /// Events older than this are gone: who was away for longer has missed them.
     pub events_max_age_s: u64,
     /// The oldest events go first when the stream grows over this.
     pub events_max_bytes: u64,
@@ -292,7 +309,7 @@ impl Default for Retention {
 macro_rules! limits {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)+) => {
         /// Bounds of one application on one node.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits { $($(#[$doc])* pub $field: $type,)+ }
 
@@ -303,7 +320,7 @@ macro_rules! limits {
         }
 
         /// The limits an application sets for itself; `None` leaves the general one.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct LimitOverrides { $(pub $field: Option<$type>,)+ }
 
@@ -350,7 +367,9 @@ limits! {
     attachments: usize = 64,
     /// From handshake to the first Socket.IO CONNECT.
     connect_timeout_ms: u64 = 45_000,
+    /// How often a session is pinged.
     ping_interval_ms: u64 = 25_000,
+    /// A session that has not answered a ping by then is closed.
     ping_timeout_ms: u64 = 20_000,
     /// How long a connection without a token that counts may wait for one: a plain WebSocket for its first frame, the grace of `portal`.
     authenticate_timeout_ms: u64 = 10_000,

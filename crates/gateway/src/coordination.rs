@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bus::{Bus, RequestError};
+use cluster::TraceParent;
 use cluster::coordination::{self, Reply, Request};
+use cluster::trace;
 use domain::Rejection;
 use domain::call::{Act, MediaChange};
 
@@ -45,20 +47,33 @@ impl Coordinator {
 
     /// Settles with the coordinator's decision, or with [`Rejection::Unavailable`] after the application's
     /// `limits.command_timeout_ms`.
-    pub async fn ask(&self, app: &App, request: &Request) -> Result<Reply, Rejection> {
+    pub async fn ask(
+        &self,
+        app: &App,
+        request: &Request,
+        trace: Option<TraceParent>,
+    ) -> Result<Reply, Rejection> {
         let started = Instant::now();
         let deadline = started + Duration::from_millis(app.limits.command_timeout_ms);
-        let answer = self.ask_until(app, request, deadline).await;
+        let answer = self.ask_until(app, request, trace, deadline).await;
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.command_seconds.with_label_values(&[kind(request)]).observe(seconds);
         answer.and_then(Reply::into_result)
     }
 
-    async fn ask_until(&self, app: &App, request: &Request, deadline: Instant) -> Result<Reply, Rejection> {
+    async fn ask_until(
+        &self,
+        app: &App,
+        request: &Request,
+        trace: Option<TraceParent>,
+        deadline: Instant,
+    ) -> Result<Reply, Rejection> {
         let (subject, payload) = (coordination::subject(app.name()), coordination::encode(request));
+        let trace = trace.map(|trace| trace.to_string());
+        let header = trace.as_deref().map(|trace| (trace::HEADER, trace));
         loop {
             let until = deadline.min(Instant::now() + TRY_TIMEOUT);
-            match tried(self.bus.request(&subject, &payload, until).await) {
+            match tried(self.bus.request_with(&subject, header, &payload, until).await) {
                 Tried::Answered(reply) => {
                     self.found(app);
                     return Ok(reply);
@@ -201,19 +216,21 @@ mod tests {
         let coordinator = Arc::new(Coordinator::new(bus.clone(), metrics.clone()));
 
         // Nobody is there until the deadline.
-        let refused = soon(coordinator.ask(&apps(300)[0], &request(1))).await;
+        let refused = soon(coordinator.ask(&apps(300)[0], &request(1), None)).await;
         assert_eq!((refused, metrics.commands_unavailable.get()), (Err(Rejection::Unavailable), 1));
 
+        let parent = TraceParent { trace: 3, span: 4 };
         // Somebody comes while it is asked, cannot decide at first, then does.
         let asking = tokio::spawn({
             let coordinator = coordinator.clone();
-            async move { coordinator.ask(&apps(20_000)[0], &request(2)).await }
+            async move { coordinator.ask(&apps(20_000)[0], &request(2), Some(parent)).await }
         });
         let mut requests = bus.serve(&coordination::subject("t"), coordination::QUEUE).unwrap();
         let replies = [Reply::Unavailable, Reply::Refused(Refusal::Busy)];
         for reply in replies {
             let asked = soon(requests.next()).await;
             assert_eq!(coordination::decode::<Request>(&asked.payload).unwrap(), request(2));
+            assert_eq!(asked.header(trace::HEADER), Some(&*parent.to_string()));
             bus.reply(&asked.reply, coordination::encode(&reply)).unwrap();
         }
         assert_eq!(soon(asking).await.unwrap(), Err(Rejection::Call(Refusal::Busy)));

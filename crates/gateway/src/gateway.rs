@@ -12,6 +12,7 @@ use cluster::forwarding::ForwardLimits;
 use cluster::sid::{NodeId, SidKey};
 use rand::RngExt;
 use telemetry::Readiness;
+use telemetry::trace::Tracer;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use crate::issue::Issuer;
 use crate::lease::{self, Lease};
 use crate::members;
 use crate::metrics::Metrics;
+use crate::rate::sharing;
 use crate::shard::{self, Control, Inbox, Shard, ShardHandle, Shared};
 use crate::{http, node, peers};
 use crate::{revocation, stats};
@@ -74,6 +76,7 @@ pub struct Deps {
     pub replicas: usize,
     pub registry: prometheus::Registry,
     pub readiness: Readiness,
+    pub tracer: Tracer,
 }
 
 /// A gateway node, before it runs.
@@ -105,7 +108,7 @@ impl Gateway {
     /// # Errors
     /// Everything that keeps the node from serving; nothing is left running then.
     pub async fn start(config: GatewayConfig, deps: Deps) -> Result<RunningGateway, StartError> {
-        let Deps { bus: bus_config, replicas, registry, readiness } = deps;
+        let Deps { bus: bus_config, replicas, registry, readiness, tracer } = deps;
         let apps: Arc<[App]> = App::build_all(&config).map_err(StartError::Config)?.into();
         let api = Api::build(&config.api).map_err(StartError::Config)?;
         warn_of_open(&apps);
@@ -118,6 +121,7 @@ impl Gateway {
         let (lease, nodes) = lease::start(&bus, id, replicas, readiness.clone()).await?;
         let clock = Clock::start();
         let metrics = Metrics::register(&registry)?;
+        metrics.begin(apps.iter().map(App::name));
         let threads = threads(&config);
         let (handles, feeds, inboxes) = channels(threads);
         let feed = bus.feed().expect("this bus was connected above and its feed not taken");
@@ -142,6 +146,7 @@ impl Gateway {
             api,
             clock,
             metrics: metrics.clone(),
+            tracer,
             bus: bus.clone(),
             node,
             peers,
@@ -161,6 +166,7 @@ impl Gateway {
         read_key_sets(&shared).await;
         stats::start(shared.clone(), handles.clone());
         members::listen(&shared, &handles)?;
+        sharing::listen(&shared)?;
         let relisted = (shared.bus.clone(), handles.clone());
         lease.on_return(move || drop(tokio::spawn(rewrite(relisted.0.clone(), id, relisted.1.clone()))));
         let (stop_accepting, stopped) = watch::channel(false);

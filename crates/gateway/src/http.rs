@@ -11,7 +11,9 @@ mod issue;
 mod login;
 mod plain;
 mod proxies;
+mod refusals;
 pub mod routes;
+mod try_page;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -40,6 +42,8 @@ pub use body::{BodyError, read_body};
 use doors::Doors;
 pub use proxies::Network;
 use proxies::Origin;
+pub use refusals::REASONS as REFUSALS;
+use refusals::{Asked, come_again, full, leaving, overloaded, refused, too_large, too_slow, wrong_origin};
 
 type Request = http::Request<Body>;
 
@@ -145,7 +149,11 @@ async fn serve(
     let mut response = if request.method() == Method::OPTIONS {
         cors::preflight(request.headers())
     } else {
-        site.respond(peer, request).await
+        let websocket = wants_websocket(request.headers());
+        let asked = Asked::of(request.method(), request.uri(), origin.as_ref(), websocket);
+        let response = site.respond(peer, request).await;
+        site.note_refusal(peer, &asked, &response);
+        response
     };
     let origins = &site.shared.app(site.app).config.cors_origins;
     cors::allow(origins, origin.as_ref(), response.headers_mut());
@@ -165,9 +173,9 @@ impl Site {
             // Neither a new session nor one of another node comes to a node that leaves.
             Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. }) if self.is_draining() => leaving(),
             Ok(Ask4::Handshake(_) | Ask4::Upgrade { .. })
-                if websocket && !cors::may_switch(&self.shared.app(self.app).config, request.headers()) =>
+                if websocket && !self.may_switch(request.headers()) =>
             {
-                refused(Refusal { message: "Origin not allowed", ..Refusal::FORBIDDEN })
+                wrong_origin()
             }
             Ok(Ask4::Handshake(Transport::Polling)) => self.open(peer, &mut request).await,
             Ok(Ask4::Handshake(Transport::WebSocket)) => self.open_websocket(peer, &mut request),
@@ -175,6 +183,12 @@ impl Site {
             Ok(Ask4::Poll { sid }) => self.ask(sid, Ask::Get).await,
             Ok(Ask4::Post { sid }) => self.post(sid, request).await,
         }
+    }
+
+    /// A page's cookie may be a token of any of the applications here.
+    fn may_switch(&self, headers: &HeaderMap) -> bool {
+        let site = &self.shared.app(self.app).site;
+        site.iter().all(|ix| cors::may_switch(&self.shared.app(*ix).config, headers))
     }
 
     fn is_draining(&self) -> bool {
@@ -205,7 +219,7 @@ impl Site {
 
     async fn open(&self, peer: SocketAddr, request: &mut Request) -> Response {
         let app = self.shared.app(self.app);
-        let (opening, headers) = match handshake::opening(app, peer, request) {
+        let (opening, headers) = match handshake::opening(&self.shared, app, peer, request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };
@@ -222,7 +236,7 @@ impl Site {
 
     fn open_websocket(&self, peer: SocketAddr, request: &mut Request) -> Response {
         let app = self.shared.app(self.app);
-        let (opening, headers) = match handshake::opening(app, peer, request) {
+        let (opening, headers) = match handshake::opening(&self.shared, app, peer, request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };
@@ -352,7 +366,7 @@ fn answered(answer: Answer, body: impl FnOnce(bytes::Bytes) -> Body) -> Response
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = text(status, &answer.content, body(answer.body));
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        come_again(&mut response);
     }
     response
 }
@@ -360,41 +374,10 @@ fn answered(answer: Answer, body: impl FnOnce(bytes::Bytes) -> Body) -> Response
 /// The session's owner gave no answer.
 fn unanswered(reason: FailReason) -> Response {
     match reason {
-        FailReason::Overloaded => unavailable("Too many requests for other nodes"),
-        FailReason::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "", Body::empty()),
+        FailReason::Overloaded => overloaded(),
+        FailReason::TooLarge => too_large(),
         FailReason::NoOwner | FailReason::Unconfirmed => refused(Refusal::UNKNOWN_SID),
     }
-}
-
-fn refused(refusal: Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    text(status, "application/json", Body::from(refusal.body()))
-}
-
-fn full() -> Response {
-    unavailable("Too many sessions (limits.max_sessions)")
-}
-
-fn leaving() -> Response {
-    unavailable("This node is leaving")
-}
-
-/// Seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-
-/// 503: another node, or this one a little later, may serve the client.
-fn unavailable(message: &'static str) -> Response {
-    let refusal = Refusal { message, ..Refusal::BAD_REQUEST };
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "application/json", Body::from(refusal.body()));
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-    response
-}
-
-/// What is left of the body would be taken for the next request.
-fn too_slow() -> Response {
-    let mut response = text(StatusCode::REQUEST_TIMEOUT, "", Body::empty());
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 fn text(status: StatusCode, content: &str, body: Body) -> Response {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use domain::ice::{IceServers, Turn};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
@@ -11,16 +12,17 @@ use crate::auth::secret_of;
 use crate::config::ConfigError;
 
 /// The ICE servers of one application; empty: clients get none and find only direct routes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IceConfig {
     /// `stun:host[:port]` or `stuns:…`, told as they are.
     pub stun: Vec<String>,
+    /// TURN servers; each participant gets credentials of its own.
     pub turn: Vec<TurnConfig>,
 }
 
 /// TURN servers with one shared secret (coturn's `use-auth-secret`). Exactly one of `secret`, `secret_file` and `secret_env`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TurnConfig {
     /// `turn:host[:port][?transport=udp]` or `turns:…`.

@@ -22,7 +22,7 @@ mod members;
 mod metrics;
 mod node;
 mod notifications;
-mod outbound;
+pub mod outbound;
 mod peers;
 mod plain;
 mod portal_config;

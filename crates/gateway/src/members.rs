@@ -1,6 +1,6 @@
 //! Moving a user's sockets between rooms: whoever was asked asks every node that has a lease, each moves what it has. The answer
 //! comes when all of them have; a node that died meanwhile has no sockets any more. A session that is just moving from one node to
-//! another may be missed.
+//! another is served by the one or by the other, or by both (`shard::placing`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

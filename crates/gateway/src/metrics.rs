@@ -1,8 +1,13 @@
-//! What a gateway counts. Labels are closed sets, never users or rooms.
+//! What a gateway counts. Labels are closed sets, never users or rooms. A new metric goes into the table of docs/observability.md; a test
+//! compares it with a running cluster.
 
+use engineio::CloseReason;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use crate::http::REFUSALS;
+use crate::shard::Transport;
 
 macro_rules! metrics {
     ($($field:ident: $kind:ident($name:literal, $help:literal $(, $label:literal)*),)+) => {
@@ -42,13 +47,16 @@ fn latencies(name: &str, help: &str) -> Result<HistogramOpts, prometheus::Error>
 
 metrics! {
     connections: gauge("trunkline_http_connections", "Open client TCP connections that speak HTTP"),
-    sessions: gauges("trunkline_sessions", "Open sessions by application", "app"),
+    sessions: gauges("trunkline_sessions", "Open sessions by application and transport (polling, websocket, plain)", "app", "transport"),
+    sessions_opened: counters("trunkline_sessions_opened_total", "Sessions that began on this node by application and first transport", "app", "transport"),
     sockets: gauges("trunkline_sockets", "Connected sockets (sessions in a namespace) by application", "app"),
     rooms: gauge("trunkline_rooms", "Rooms with members on this node"),
-    sessions_closed: counters("trunkline_sessions_closed_total", "Ended sessions by reason", "reason"),
+    sessions_closed: counters("trunkline_sessions_closed_total", "Ended sessions by application and reason of the table of close reasons", "app", "reason"),
     upgrades: counters("trunkline_upgrades_total", "Upgrades to WebSocket by outcome (local, moved_in, moved_out, abandoned)", "outcome"),
     forwarded: counters("trunkline_forwarded_requests_total", "HTTP requests forwarded to the session's owner by outcome", "outcome"),
+    handshakes_refused: counters("trunkline_handshakes_refused_total", "Requests for a session that were refused, by application and reason", "app", "reason"),
     events_in: counters("trunkline_client_events_total", "Events from clients by application", "app"),
+    events_unknown: counters("trunkline_client_events_unknown_total", "Events from clients that the application does not have", "app"),
     rejections: counters("trunkline_rejections_total", "Refused commands by code", "code"),
     auth_failures: counters("trunkline_auth_failures_total", "Refused tokens by kind", "kind"),
     hook_questions: counters("trunkline_hook_questions_total", "Questions to the applications' hooks by outcome (allowed, denied, failed, remembered)", "outcome"),
@@ -73,3 +81,57 @@ metrics! {
     in_calls: gauges("trunkline_sockets_in_calls", "Sockets whose device is in a call, once for each call, by application", "app"),
     stray_acks: counter("trunkline_stray_acks_total", "Acks of clients that nobody waited for"),
 }
+
+impl Metrics {
+    /// Begins every series whose labels are known at 0: the first event of a kind is a change then, which alerts see.
+    pub fn begin<'a>(&self, apps: impl Iterator<Item = &'a str>) {
+        for (counters, labels) in [
+            (&self.upgrades, &["local", "moved_in", "moved_out", "abandoned"][..]),
+            (&self.forwarded, &["answered", "failed"]),
+            (&self.auth_failures, &AUTH_FAILURES),
+            (&self.hook_questions, &["allowed", "denied", "failed", "remembered"]),
+            (&self.key_sets, &["read", "failed"]),
+            (&self.broadcasts, &["ephemeral", "recoverable"]),
+            (&self.publish_failures, &["ephemeral", "recoverable"]),
+            (&self.resyncs, &["reconnected", "leader_changed", "behind", "lost"]),
+            (&self.device_writes, &["written", "failed"]),
+            (&self.rejections, &["unavailable", "over_limit"]),
+        ] {
+            labels.iter().for_each(|label| drop(counters.with_label_values(&[label])));
+        }
+        for app in apps {
+            self.begin_app(app);
+        }
+    }
+
+    fn begin_app(&self, app: &str) {
+        for gauges in [&self.sockets, &self.devices, &self.in_calls] {
+            gauges.with_label_values(&[app]);
+        }
+        self.events_in.with_label_values(&[app]);
+        self.events_unknown.with_label_values(&[app]);
+        self.api_calls.with_label_values(&[app, "ok"]);
+        for transport in Transport::ALL {
+            self.sessions.with_label_values(&[app, transport.name()]);
+            self.sessions_opened.with_label_values(&[app, transport.name()]);
+        }
+        for reason in CloseReason::ALL {
+            self.sessions_closed.with_label_values(&[app, reason.name()]);
+        }
+        for reason in REFUSALS {
+            self.handshakes_refused.with_label_values(&[app, reason]);
+        }
+    }
+}
+
+/// Kinds of refused tokens: those of `TokenError::name`, and of live connections.
+const AUTH_FAILURES: [&str; 8] = [
+    "missing",
+    "invalid",
+    "expired",
+    "revoked",
+    "unknown_user",
+    "unavailable",
+    "expired_live",
+    "revoked_live",
+];

@@ -173,6 +173,7 @@ async fn tell(
         args: &args,
         except: notice.except.iter().map(|id| &**id).collect(),
         receipt: None,
+        trace: None,
     };
     telling.store_owed(shard, stamp).await
 }

@@ -1,4 +1,4 @@
-//! Requests to the applications' own servers: key sets and hooks. HTTP/1.1, plain or TLS by rustls; every request has a deadline and
+//! Requests to others' servers: key sets, hooks, collectors of traces. HTTP/1.1, plain or TLS by rustls; every request has a deadline and
 //! every answer a size. Redirects are not followed. Start at [`Outbound::send`].
 
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode, Uri, uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -63,6 +64,19 @@ impl Outbound {
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new());
         Self { client: builder.build(connector.clone()), connector }
+    }
+
+    /// Posts a JSON body to a URL that [`check_url`] takes.
+    pub async fn post_json(
+        &self,
+        url: &str,
+        body: Bytes,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Result<(StatusCode, Bytes), OutboundError> {
+        let request = Request::post(url).header(CONTENT_TYPE, "application/json").body(Full::new(body));
+        let request = request.map_err(|error| OutboundError::Failed(error.to_string()))?;
+        self.send(request, max_bytes, deadline).await
     }
 
     /// The answer's status and whole body.

@@ -2,12 +2,13 @@
 
 use dialects::PortalRoles;
 use http::HeaderName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Source;
 
 /// What the `portal` dialect is told; of no meaning to the others.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortalConfig {
     /// Roles that may enter the rooms of every patient and every doctor.

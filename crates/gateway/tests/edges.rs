@@ -32,6 +32,7 @@ impl Cluster {
                 replicas: 1,
                 registry: prometheus::Registry::new(),
                 readiness: Readiness::new(["listeners", "bus", "lease"]),
+                tracer: telemetry::trace::Tracer::off(),
             };
             running.push(Gateway::start(config(), deps).await.unwrap());
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use cluster::Envelope;
+use cluster::{Envelope, TraceParent};
 use domain::call::View;
 use socketio::Parser;
 
@@ -31,6 +31,16 @@ pub struct Broadcast {
     pub view: Option<Arc<View>>,
     /// Who sent this stored message waits to hear that somebody has it.
     pub receipt: Option<Arc<Receipt>>,
+    /// The trace it belongs to, and when this node took it up; set by the node where it keeps traces.
+    pub trace: Option<Traced>,
+}
+
+/// A broadcast's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    pub parent: TraceParent,
+    /// Nanoseconds since the Unix epoch.
+    pub since_ns: u64,
 }
 
 /// Which class an event is of, and where it stands.
@@ -63,6 +73,7 @@ impl Broadcast {
             deflated: Default::default(),
             view,
             receipt: envelope.receipt.as_ref().and_then(Receipt::of).map(Arc::new),
+            trace: None,
         }
     }
 
@@ -134,6 +145,7 @@ mod tests {
             except: vec![],
             view: None,
             receipt: None,
+            trace: None,
         };
         let broadcast =
             Broadcast::new(0, &envelope, Order::Recoverable(1), Some(Arc::new(view.clone())), Parser::Json);

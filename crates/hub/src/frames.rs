@@ -147,6 +147,7 @@ mod tests {
             except: vec![],
             view: None,
             receipt: None,
+            trace: None,
         }
     }
 

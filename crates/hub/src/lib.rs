@@ -9,7 +9,7 @@ pub mod plain;
 mod receipt;
 mod rooms;
 
-pub use broadcast::{Broadcast, Order};
+pub use broadcast::{Broadcast, Order, Traced};
 pub use frames::{Frames, ws_frame_into};
 pub use receipt::Receipt;
 pub use rooms::{Delivery, Hub, JoinOutcome, RoomKey, SocketIx};

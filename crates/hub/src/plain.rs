@@ -139,6 +139,7 @@ mod tests {
             except: vec![],
             view: None,
             receipt: None,
+            trace: None,
         };
         let plain = Plain::of(&envelope);
         let frames = plain.frames();

@@ -18,6 +18,7 @@ struct Admin {
 }
 
 pub fn router(metrics: Metrics, readiness: Readiness) -> Router {
+    metrics.watch(&readiness).expect("a process has one readiness");
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(async || "ok\n"))

@@ -1,4 +1,4 @@
-//! What operators see of a process: logs, metrics, health. Owns redaction; knows nothing of sessions, rooms or NATS.
+//! What operators see of a process: logs, metrics, traces, health. Owns redaction; knows nothing of sessions, rooms or NATS.
 //! Start at [`admin::router`].
 
 pub mod admin;
@@ -7,6 +7,7 @@ mod metrics;
 mod process;
 mod readiness;
 mod secret;
+pub mod trace;
 
 pub use metrics::{Metrics, UnnamedMetric};
 pub use readiness::{NotReady, Readiness};

@@ -1,7 +1,9 @@
-//! The process's log on standard error: for people in a terminal, JSON lines otherwise.
+//! The process's log on standard error: text for people, or JSON lines.
 
 use std::io::IsTerminal;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 /// The log cannot be set up.
@@ -18,11 +20,24 @@ pub fn check(filter: &str) -> Result<(), LogError> {
     parse(filter).map(drop)
 }
 
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// As people read it in a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    Json,
+    Text,
+}
+
 /// Sets up the log of this process, once.
-pub fn init(filter: &str) -> Result<(), LogError> {
+pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
+    let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(parse(filter)?).with_writer(std::io::stderr);
-    let done = if std::io::stderr().is_terminal() {
-        builder.with_target(false).try_init()
+    let is_text = format == LogFormat::Text || (format == LogFormat::Auto && is_terminal);
+    let done = if is_text {
+        builder.with_target(false).with_ansi(is_terminal).try_init()
     } else {
         builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     };

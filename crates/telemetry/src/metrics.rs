@@ -1,9 +1,11 @@
 //! The metrics of a process and the rule of their names.
 
 use prometheus::proto::MetricFamily;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
+use crate::Readiness;
 use crate::process::ProcessCollector;
+use crate::readiness::ReadyCollector;
 
 /// Every metric starts with this, but for the `process_*` family, which dashboards know by these names.
 const PREFIX: &str = "trunkline_";
@@ -35,6 +37,22 @@ impl Metrics {
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Says what this process is: `trunkline_build_info{role, version}`, always 1.
+    #[must_use]
+    pub fn of(self, role: &str, version: &str) -> Self {
+        let opts = Opts::new("trunkline_build_info", "Always 1: the role and version of this process");
+        let info = IntGauge::with_opts(opts.const_label("role", role).const_label("version", version))
+            .expect("the name and labels are legal");
+        info.set(1);
+        self.registry.register(Box::new(info)).expect("a process says once what it is");
+        self
+    }
+
+    /// Keeps `trunkline_ready` at what `/readyz` says.
+    pub(crate) fn watch(&self, readiness: &Readiness) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(ReadyCollector::new(readiness.clone())))
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -70,6 +88,7 @@ mod tests {
             "process_cpu_seconds_total",
             "process_open_fds",
             "process_threads",
+            "process_start_time_seconds",
         ] {
             assert!(text.contains(&format!("\n{name} ")), "{name} is missing in\n{text}");
         }

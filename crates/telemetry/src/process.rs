@@ -1,4 +1,4 @@
-//! Memory, CPU time, files and threads of this process, read from Linux's `/proc` at each scrape; nothing elsewhere.
+//! Memory, CPU time, files, threads and age of this process, read from Linux's `/proc` at each scrape; nothing elsewhere.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -13,6 +13,7 @@ pub struct ProcessCollector {
     open_fds: Gauge,
     max_fds: Gauge,
     threads: Gauge,
+    started: Gauge,
 }
 
 impl ProcessCollector {
@@ -25,11 +26,23 @@ impl ProcessCollector {
             open_fds: gauge("process_open_fds", "Open file descriptors"),
             max_fds: gauge("process_max_fds", "Soft limit of open file descriptors"),
             threads: gauge("process_threads", "Threads"),
+            started: gauge("process_start_time_seconds", "When the process was started, in Unix time"),
         }
+        .with_start()
     }
 
-    fn metrics(&self) -> [&dyn Collector; 5] {
-        [&self.resident_bytes, &self.cpu_s, &self.open_fds, &self.max_fds, &self.threads]
+    /// The start never changes.
+    fn with_start(self) -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let system = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        if let (Some(since_boot_s), Some(boot_s)) = (start_seconds(&stat), first_number(&system, "btime")) {
+            self.started.set(boot_s + since_boot_s);
+        }
+        self
+    }
+
+    fn metrics(&self) -> [&dyn Collector; 6] {
+        [&self.resident_bytes, &self.cpu_s, &self.open_fds, &self.max_fds, &self.threads, &self.started]
     }
 
     /// A figure that cannot be read keeps its last value.
@@ -74,6 +87,13 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((ticks()? + ticks()?) / TICKS_PER_S)
 }
 
+/// When it was started, after the boot: the 22nd field.
+fn start_seconds(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: f64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks / TICKS_PER_S)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +107,6 @@ mod tests {
         );
         assert_eq!(cpu_seconds("1 (a b) c) S 1 1 1 0 -1 4194304 1 2 3 4 150 50 0 0 20"), Some(2.0));
         assert_eq!(cpu_seconds("nonsense"), None);
+        assert_eq!(start_seconds("1 (a) S 1 1 1 0 -1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 700 9"), Some(7.0));
     }
 }

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use prometheus::IntGauge;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
 /// A shared set of conditions; the process is ready when all are met. Clones see the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
@@ -49,5 +53,30 @@ impl Readiness {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
         // A panic elsewhere leaves the map whole: each change is one insertion.
         self.conditions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The same as a metric, read at each scrape.
+pub(crate) struct ReadyCollector {
+    readiness: Readiness,
+    ready: IntGauge,
+}
+
+impl ReadyCollector {
+    pub fn new(readiness: Readiness) -> Self {
+        let ready = IntGauge::new("trunkline_ready", "1 while this process can serve, as /readyz says")
+            .expect("the name is legal");
+        Self { readiness, ready }
+    }
+}
+
+impl Collector for ReadyCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.ready.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.ready.set(self.readiness.is_ready().into());
+        self.ready.collect()
     }
 }

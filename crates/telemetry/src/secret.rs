@@ -1,5 +1,8 @@
 //! Values that must never reach a log, an error or a printed configuration. Redaction is by type, so nobody has to remember it.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is shown in place of a secret.
@@ -37,6 +40,20 @@ impl<'de> Deserialize<'de> for Secret<String> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer);
         text.map(Self).map_err(|_| serde::de::Error::custom("a secret must be a string"))
+    }
+}
+
+impl JsonSchema for Secret<String> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Parts that tests put around real Trunkline processes: a balancer that alternates on every request, a TCP proxy that misbehaves on
-//! command. Owns no product code and is no dependency of any; the processes themselves are started by `tests/lib`.
+//! command; and a whole cluster for people to kill by hand. Owns no product code and is no dependency of any; the processes of tests are started by `tests/lib`.
 
 pub mod balancer;
+pub mod cluster;
 pub mod fault_proxy;

@@ -34,8 +34,12 @@ pub enum Command {
     Token(TokenCommand),
     /// Tell an event to users, rooms, roles or everyone of a running cluster, through NATS.
     Emit(EmitArguments),
+    /// Make any call of the server API, an application's own ones too, through NATS.
+    Call(CallArguments),
     /// Print the configuration in effect, secrets redacted, and every mistake in it; status 2 if there are any.
     CheckConfig(ConfigArguments),
+    /// Print every key of the configuration with its type, default and meaning, as a Markdown page.
+    ConfigReference,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +48,10 @@ pub enum TokenCommand {
     Mint(MintArguments),
     /// Print what a token says and whether it is believed.
     Inspect(InspectArguments),
+    /// Refuse good tokens from now on, and cut off who is connected by them, on every node of a running cluster.
+    Revoke(RevokeArguments),
+    /// Take a revocation back.
+    Restore(RestoreArguments),
 }
 
 /// Where the configuration comes from. `TRUNKLINE_<SECTION>__<KEY>` in the environment overrides the file, flags override both.
@@ -113,6 +121,22 @@ pub struct EmitArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct CallArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application; needed unless the configuration has only one.
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Repeats with the same key are done once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// The call's name, like `new-message`.
+    pub call: String,
+    /// Its body, a JSON object; `-`: from standard input. Nothing: an empty one.
+    pub body: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct MintArguments {
     #[command(flatten)]
     pub config: ConfigArguments,
@@ -148,6 +172,46 @@ pub struct InspectArguments {
     pub secret_file: Option<PathBuf>,
     /// The token; without it, it is read from standard input.
     pub token: Option<String>,
+}
+
+/// Whose tokens.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    /// Every token of this user.
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+    /// The token with this `jti`.
+    #[arg(long, value_name = "JTI")]
+    pub token_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RevokeArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application; needed unless the configuration has only one.
+    #[arg(long)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub whose: Whose,
+    /// Only the user's tokens issued up to then, and those that do not say when: seconds since the Unix epoch, or `now`.
+    #[arg(long, value_name = "TIME", conflicts_with = "token_id")]
+    pub issued_until: Option<String>,
+    /// When the entry may go, as long from now as such tokens are valid: a number with s, m, h or d; or `never`.
+    #[arg(long = "for", value_name = "DURATION", default_value = "never")]
+    pub kept: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The application; needed unless the configuration has only one.
+    #[arg(long)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub whose: Whose,
 }
 
 #[derive(Debug, Args)]

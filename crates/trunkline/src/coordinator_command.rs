@@ -12,7 +12,7 @@ use crate::signals::Signals;
 /// Serves until SIGTERM or SIGINT, then drains. Prints `ready` on standard output, for scripts; all else is log.
 pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
     let config = arguments.load_valid(Role::Coordinator)?;
-    telemetry::log::init(&config.log)?;
+    telemetry::log::init(&config.log, config.log_format)?;
     // The flag means this process's own port, whatever role it has.
     let admin = if arguments.admin.is_some() { config.http.admin } else { config.coordinator.admin };
     let runtime =

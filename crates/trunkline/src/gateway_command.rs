@@ -12,7 +12,7 @@ use crate::signals::Signals;
 /// each of the server API, and `ready` on standard output, for scripts; all else is log.
 pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
     let config = arguments.load_valid(Role::Gateway)?;
-    telemetry::log::init(&config.log)?;
+    telemetry::log::init(&config.log, config.log_format)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(serve(&config))?;

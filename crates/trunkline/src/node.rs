@@ -8,29 +8,33 @@ use telemetry::{Metrics, Readiness};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::traces::Traces;
 
 /// A node that serves.
 pub struct Node {
     gateway: RunningGateway,
     readiness: Readiness,
     admin: Option<Admin>,
+    traces: Traces,
 }
 
 impl Node {
     /// The operators' port comes first: it tells why a node is not ready while it waits for NATS.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new().of("gateway", env!("CARGO_PKG_VERSION"));
         let readiness = Readiness::new(["gateway"]);
         let admin = Admin::start_if(config.http.admin, &metrics, &readiness).await?;
+        let traces = Traces::start(&config.traces, "gateway", &metrics)?;
         let deps = Deps {
             bus: config.nats.bus(),
             replicas: config.nats.replicas,
             registry: metrics.registry().clone(),
             readiness: readiness.clone(),
+            tracer: traces.tracer.clone(),
         };
         let gateway = Gateway::start(config.gateway(), deps).await?;
         readiness.ready("gateway");
-        Ok(Self { gateway, readiness, admin })
+        Ok(Self { gateway, readiness, admin, traces })
     }
 
     /// The application and address of each listener.
@@ -51,6 +55,7 @@ impl Node {
     pub async fn drain(self) {
         self.readiness.not_ready("gateway", "draining");
         self.gateway.drain().await;
+        self.traces.stop().await;
         if let Some(admin) = self.admin {
             admin.stop().await;
         }

@@ -55,7 +55,7 @@ pub async fn connect(url: &str) -> Bus {
 }
 
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+    Instant::now() + Duration::from_secs(60)
 }
 
 /// The next events of a feed; panics if none come.

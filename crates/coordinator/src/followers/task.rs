@@ -55,7 +55,7 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
     let known = &read(desk, &batch).await;
     look(desk, &batch, known).await;
     let ticks = batch.ticks.into_iter().map(async |(tick, ack)| {
-        say(desk.call(&tick, deadline).await.map(drop), [ack]);
+        say(desk.call(&tick, None, deadline).await.map(drop), [ack]);
     });
     let records = batch.records.into_iter().map(async |(record, at_ms, ack)| {
         say(announce(desk, record, at_ms, known, deadline).await, [ack]);
@@ -190,7 +190,7 @@ async fn announce(
     for Touched { user, .. } in record.touched.into_iter().filter(|touched| touched.back) {
         let act = Act::Devices { user, present: Vec::new(), since_ms: at_ms };
         let command = Command { id: CommandId(rand::random()), call: call.clone(), actor: None, act };
-        desk.call(&command, deadline).await?;
+        desk.call(&command, None, deadline).await?;
     }
     Ok(())
 }

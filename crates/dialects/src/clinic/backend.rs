@@ -22,7 +22,7 @@ pub const VERBS: &[BackendVerb] = &[
     },
     BackendVerb {
         name: "user-update",
-        summary: "A user changed: `user:update` to that user. `deactivate` (or an action like `deactivated`) also closes the user's connections and refuses the user's tokens.",
+        summary: "A user changed: `user:update` to that user. `deactivate` (or an action like `deactivated`) also closes the user's connections and refuses the user's tokens, until an action like `activated`.",
         example: r#"{"userId":7,"type":"profile","action":"updated","changes":{"email":"a@example.org"}}"#,
     },
     BackendVerb {
@@ -89,11 +89,16 @@ fn user(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<BackendAction>
     let mut told = vec![rooms::of_user(&user)];
     told.extend(rooms::of_entity("user", &user));
     let deactivates = body.flag("deactivate")?.unwrap_or(settings.deactivating.contains(&action));
+    let reactivates = !deactivates && settings.reactivating.contains(&action);
     let audit = audited(settings, body, "user:update", "user", Some(&user), &action)?;
     let emit = BackendAction::Emit(event("user:update", told, payload.text()));
     // The user hears of it, and then no more.
-    let revoke = deactivates.then(|| BackendAction::Revoke(user));
-    Ok([emit].into_iter().chain(audit).chain(revoke).collect())
+    let follows = match (deactivates, reactivates) {
+        (true, _) => Some(BackendAction::Revoke(user)),
+        (_, true) => Some(BackendAction::Restore(user)),
+        _ => None,
+    };
+    Ok([emit].into_iter().chain(audit).chain(follows).collect())
 }
 
 fn admin(settings: &ClinicSettings, body: &Body<'_>) -> Result<Vec<BackendAction>, Rejection> {

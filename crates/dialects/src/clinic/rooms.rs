@@ -28,7 +28,8 @@ impl Entity {
             return Err(invalid("entity", "must have 1 to 64 characters"));
         }
         let id = match payload.get("entityId") {
-            None | Some(Value::Null) => None,
+            // JavaScript sends NaN as null: a client that has lost the id does not mean all instances.
+            None => None,
             Some(value) => Some(
                 UserId::from_json(value)
                     .ok_or(invalid("entityId", "must be an integer or a non-empty string"))?,

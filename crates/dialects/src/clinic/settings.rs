@@ -1,9 +1,10 @@
 //! What the application's operator may say: the names of roles, what of other people's is private, how much of the feeds is kept.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[app.clinic]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClinicSettings {
     /// The role that hears what administrators hear.
@@ -14,6 +15,8 @@ pub struct ClinicSettings {
     pub private_entities: Vec<String>,
     /// Actions of `user:update` after which the user's connections are closed and tokens refused.
     pub deactivating: Vec<String>,
+    /// Actions of `user:update` after which the user's tokens are good again.
+    pub reactivating: Vec<String>,
     /// Entries of the audit feed that an administrator is given at once.
     pub audit_shown: u64,
     /// Entries of the audit feed that are kept.
@@ -45,6 +48,7 @@ impl Default for ClinicSettings {
                 "users",
             ]),
             deactivating: names(&["deactivated", "disabled", "deleted"]),
+            reactivating: names(&["activated", "reactivated", "enabled", "restored"]),
             audit_shown: 50,
             audit_kept: 10_000,
             catalog_kept: 10_000,

@@ -46,6 +46,7 @@ fn socket<'a>(identity: &'a Identity, memberships: &'a [Membership]) -> Socket<'
         namespace: "/events",
         identity: Some(identity),
         memberships,
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,
@@ -172,7 +173,7 @@ fn subscriptions_take_a_right_where_entities_are_private() {
         // The name of a kind is never an instance's.
         (&patient, r#"{"entity":"result:72"}"#, Some("entity:result%3A72")),
         (&doctor, r#"{"entity":"result","entityId":72}"#, Some("entity:result:72")),
-        (&doctor, r#"{"entity":"appointment","entityId":null}"#, Some("entity:appointment")),
+        (&doctor, r#"{"entity":"appointment"}"#, Some("entity:appointment")),
         (&nobody, r#"{"entity":"price"}"#, Some("entity:price")),
         (&nobody, r#"{"entity":"patient"}"#, None),
     ];

@@ -78,6 +78,7 @@ fn dialects_know_what_their_contracts_say() {
         let contract = dialect.contract().unwrap();
         for said in contract.says {
             assert!(!is_unknown(&dialect, said.event), "{}: {}", contract.title, said.event);
+            assert!(dialect.knows(said.event) && !dialect.knows("no:such:event"));
         }
         assert!(is_unknown(&dialect, "no:such:event"), "{}", contract.title);
     }
@@ -98,6 +99,7 @@ fn is_unknown(dialect: &Dialect, event: &str) -> bool {
         namespace: "/",
         identity: Some(&identity),
         memberships: &[],
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,

@@ -35,6 +35,7 @@ fn socket<'a>(identity: Option<&'a Identity>, granted: &'a [Box<str>]) -> Socket
         namespace: "/",
         identity,
         memberships: &[],
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,

@@ -1,5 +1,6 @@
 //! The typed calls of this application's back end: an event or a message in a chat, everyone, who is in a chat.
 
+use domain::call::call_room;
 use domain::chat::{Draft, Standing, parse_id};
 use domain::{Rejection, RoomId, UserId};
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::chat_message::{self, KINDS};
 use super::{Messenger, chat, wire};
 use crate::backend_body::Body;
+use crate::calling::parse_call_id;
 use crate::{BackendAction, BackendCall, BackendEmission, BackendVerb, Out, Post, chatting, everyone};
 
 const VERBS: &[BackendVerb] = &[
@@ -60,6 +62,16 @@ impl Messenger {
             "chat-remove" => move_users(&body, false),
             _ => Err(Rejection::UnknownEvent),
         }
+    }
+}
+
+impl Messenger {
+    /// The room behind a name that a back end writes: a call's participants are in one room, by whichever of its three names.
+    pub(crate) fn room_named(name: &RoomId) -> RoomId {
+        let named =
+            ["call:", "video:", "screen:"].iter().find_map(|prefix| name.as_str().strip_prefix(prefix));
+        let call = named.and_then(|id| parse_call_id(id).ok());
+        call.map_or_else(|| name.clone(), |call| call_room(&call))
     }
 }
 

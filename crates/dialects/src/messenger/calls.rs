@@ -7,21 +7,24 @@ use domain::{Rejection, UserId};
 use serde_json::{Value, json};
 
 use super::asked::done;
+use super::chat::Chat;
 use super::payload::{Named, invalid};
 use super::{Ask, wire};
 use crate::calling::{check_signal_size, relay};
 use crate::{Action, Actions, Command, Delivery, Emission, Out, Socket};
 
 pub fn initiate(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    ask.check_speaker("callerId")?;
     let receiver = ask.payload.user("receiverId")?;
+    let (subject, chat) = subject(ask)?;
     let offer = Offer {
         kind: Kind::OneToOne,
         medium: ask.payload.medium()?,
-        subject: subject(ask)?,
+        subject,
         invited: vec![invite(ask, receiver)?],
     };
     let ice = ask.ice();
-    Ok(ask.run(None, Act::Initiate(offer), move |socket, call| {
+    let run = ask.run(None, Act::Initiate(offer), move |socket, call| {
         let body = json!({ "callId": call.id, "status": call.status.name(), "iceServers": ice });
         let mut actions = vec![Action::emit("call:initiated", Out::json(&body)), done(&body)];
         if call.status.is_live() {
@@ -30,23 +33,26 @@ pub fn initiate(ask: &Ask<'_>) -> Result<Actions, Rejection> {
             actions.extend(states(call));
         }
         actions
-    }))
+    });
+    Ok(inside(ask, chat, run))
 }
 
 pub fn create(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    ask.check_speaker("callerId")?;
     let mut seen: HashSet<UserId> = HashSet::from([ask.identity.user.clone()]);
     let named = ask.payload.users("participants")?;
     let others = named.into_iter().filter(|named| seen.insert(named.user.clone()));
     let invited = others.map(|named| invite(ask, named)).collect::<Result<_, _>>()?;
-    let offer =
-        Offer { kind: Kind::Conference, medium: ask.payload.medium()?, subject: subject(ask)?, invited };
+    let (subject, chat) = subject(ask)?;
+    let offer = Offer { kind: Kind::Conference, medium: ask.payload.medium()?, subject, invited };
     let ice = ask.ice();
-    Ok(ask.run(None, Act::Initiate(offer), move |_, call| {
+    let run = ask.run(None, Act::Initiate(offer), move |_, call| {
         let mut body = wire::created(call);
         body.insert("iceServers".into(), ice);
         let body = Value::Object(body);
         vec![Action::emit("conference:created", Out::json(&body)), done(&body)]
-    }))
+    });
+    Ok(inside(ask, chat, run))
 }
 
 pub fn response(ask: &Ask<'_>) -> Result<Actions, Rejection> {
@@ -138,14 +144,20 @@ fn invite(ask: &Ask<'_>, named: Named) -> Result<Invite, Rejection> {
     Ok(Invite { who: Person { user, wire_id, name: None, role: None } })
 }
 
-/// What the call is about; the right to a chat it names is checked.
-fn subject(ask: &Ask<'_>) -> Result<Subject, Rejection> {
-    let chat = ask.payload.user_if_any("chatId")?;
-    if let Some(chat) = &chat {
-        ask.check_right(&format!("chat:{}", chat.user))?;
-    }
+/// What the call is about, and the chat it names, to which the right is checked.
+fn subject(ask: &Ask<'_>) -> Result<(Subject, Option<Chat>), Rejection> {
+    let chat = ask.payload.user_if_any("chatId")?.map(|named| ask.chat_named(named)).transpose()?;
     let title = ask.payload.said("title")?.map(|title| Value::from(&*title));
-    Ok(Subject { visit: None, chat: chat.map(|chat| chat.wire_id), title })
+    let chat_id = chat.as_ref().map(|chat| chat.wire_id.clone());
+    Ok((Subject { visit: None, chat: chat_id, title }, chat))
+}
+
+/// These steps, the socket being in the chat that the call names.
+fn inside(ask: &Ask<'_>, chat: Option<Chat>, steps: Actions) -> Actions {
+    match chat {
+        Some(chat) => ask.inside(&chat.room, steps),
+        None => steps,
+    }
 }
 
 /// To the device that answered; everybody else hears it from the coordinator.

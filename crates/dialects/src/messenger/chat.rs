@@ -124,8 +124,14 @@ impl Ask<'_> {
         Ok(Chat { room, wire_id: named.wire_id })
     }
 
+    /// The back end's word about this connection counts first.
     pub fn check_chat(&self, room: &RoomId) -> Result<(), Rejection> {
-        if self.dialect.chat.open { Ok(()) } else { self.check_right(room.as_str()) }
+        match self.socket.placed_in(room.as_str()) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Rejection::RoomDenied),
+            None if self.dialect.chat.open => Ok(()),
+            None => self.check_right(room.as_str()),
+        }
     }
 
     /// These steps, the socket being in the chat.

@@ -15,6 +15,7 @@ pub const KINDS: [&str; 5] = ["text", "image", "file", "audio", "video"];
 
 /// Stored, told to the chat with this socket in it, then acked.
 pub fn send(ask: &Ask<'_>) -> Result<Actions, Rejection> {
+    ask.check_speaker("senderId")?;
     let chat = ask.chat()?;
     let attachments = attachments(ask.payload.value("attachments"))?;
     let content = match ask.payload.said("content")? {

@@ -204,11 +204,14 @@ impl Ask<'_> {
     /// A payload that says it is somebody else's is refused. Signals and what is said about screens name other users rightly.
     fn check_claim(&self) -> Result<(), Rejection> {
         let names_others = ["webrtc:", "screen:"].iter().any(|part| self.inbound.name.starts_with(part));
-        let claimed = self.payload.value("userId").and_then(|value| UserId::from_json(&value));
+        if names_others { Ok(()) } else { self.check_speaker("userId") }
+    }
+
+    /// A field that says whose the payload is says so truly, or nothing.
+    fn check_speaker(&self, field: &'static str) -> Result<(), Rejection> {
+        let claimed = self.payload.value(field).and_then(|value| UserId::from_json(&value));
         match claimed {
-            Some(user) if !names_others && user != self.identity.user => {
-                Err(invalid("userId", "is another user's"))
-            }
+            Some(user) if user != self.identity.user => Err(invalid(field, "is another user's")),
             _ => Ok(()),
         }
     }

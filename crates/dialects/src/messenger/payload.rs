@@ -24,9 +24,9 @@ pub struct Named {
 }
 
 impl<'a> Payload<'a> {
-    /// The first argument.
+    /// The first argument; without one, nothing is said.
     pub fn read(inbound: &Inbound<'a>) -> Result<Self, Rejection> {
-        let first: &'a str = inbound.args.first().map_or("", |raw| raw.get());
+        let first: &'a str = inbound.args.first().map_or("{}", |raw| raw.get());
         Self::parse(first).ok_or(Rejection::InvalidPayload { field: "payload", problem: "must be an object" })
     }
 

@@ -16,6 +16,11 @@ impl Portal {
         inbound: &Inbound<'_>,
     ) -> Result<Actions, Rejection> {
         let payload: Map<String, Value> = inbound.object()?;
+        check_sender(identity, &payload)?;
+        if !inbound.attachments.is_empty() {
+            let problem = "must not hold bytes: name where they are, as in attachments: [{ url }]";
+            return Err(Rejection::InvalidPayload { field: "payload", problem });
+        }
         let (patient, wire_id) = self.patient(identity, &payload)?;
         let room = rooms::of_patient(&patient);
         self.permitted(socket, identity, room.as_str())?;
@@ -46,20 +51,32 @@ impl Portal {
         Ok(vec![Action::Run(Command::Post(Box::new(post)), Box::new(then))])
     }
 
-    /// Whom the message is about, and the id as it was written. Patients who name nobody mean themselves.
+    /// Whom the message is about, and the id as it was written. Patients who name nobody mean themselves; `null` is what JavaScript
+    /// makes of NaN, and names nobody rightly.
     fn patient(
         &self,
         identity: &Identity,
         payload: &Map<String, Value>,
     ) -> Result<(UserId, Value), Rejection> {
         let invalid = |problem| Rejection::InvalidPayload { field: "patientId", problem };
-        let named = payload.get("patientId").filter(|id| !id.is_null()).cloned();
-        let id = named.or_else(|| self.access.own_patient(identity)).ok_or_else(|| invalid("is missing"))?;
+        let id = payload.get("patientId").cloned();
+        let id = id.or_else(|| self.access.own_patient(identity)).ok_or_else(|| invalid("is missing"))?;
         match UserId::from_json(&id) {
             Some(patient) => Ok((patient, id)),
             None => Err(invalid("must be a non-empty string or an integer")),
         }
     }
+}
+
+/// A payload that says it is somebody else's is refused; who sends is what the token says.
+fn check_sender(identity: &Identity, payload: &Map<String, Value>) -> Result<(), Rejection> {
+    for field in ["senderId", "userId"] {
+        let claimed = payload.get(field).and_then(UserId::from_json);
+        if claimed.is_some_and(|user| user != identity.user) {
+            return Err(Rejection::InvalidPayload { field, problem: "is another user's" });
+        }
+    }
+    Ok(())
 }
 
 fn told(message: &Message) -> Out {

@@ -52,6 +52,7 @@ fn socket<'a>(identity: Option<&'a Identity>, memberships: &'a [Membership]) -> 
         namespace: "/events",
         identity,
         memberships,
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,

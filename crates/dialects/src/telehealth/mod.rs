@@ -128,7 +128,26 @@ impl Telehealth {
 
     pub(crate) fn event(&self, socket: &Socket<'_>, inbound: &Inbound<'_>) -> Actions {
         let Some(identity) = socket.identity else { return Actions::new() };
-        let result = match inbound.name {
+        let result = check_speaker(identity, inbound).and_then(|()| self.answer(socket, identity, inbound));
+        match result {
+            Ok(actions) => actions,
+            Err(Rejection::UnknownEvent) if !inbound.wants_ack => Actions::new(),
+            Err(Rejection::NotGranted { right }) => {
+                let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
+                let otherwise = move |rejection: &Rejection| refuse(&event, wants_ack, rejection);
+                vec![Action::AskHook { right, otherwise: Box::new(otherwise) }]
+            }
+            Err(rejection) => refuse(inbound.name, inbound.wants_ack, &rejection),
+        }
+    }
+
+    fn answer(
+        &self,
+        socket: &Socket<'_>,
+        identity: &Identity,
+        inbound: &Inbound<'_>,
+    ) -> Result<Actions, Rejection> {
+        match inbound.name {
             "room:join" => self.room_join(socket, identity, inbound),
             "room:leave" => self.room_leave(socket, identity, inbound),
             "message:send" => self.message_send(socket, identity, inbound),
@@ -139,16 +158,6 @@ impl Telehealth {
             name if name.starts_with("notification:") => self.notification_event(identity, inbound),
             name if name.starts_with("presence:") => self.presence_event(identity, inbound),
             _ => Err(Rejection::UnknownEvent),
-        };
-        match result {
-            Ok(actions) => actions,
-            Err(Rejection::UnknownEvent) if !inbound.wants_ack => Actions::new(),
-            Err(Rejection::NotGranted { right }) => {
-                let (event, wants_ack) = (inbound.name.to_owned(), inbound.wants_ack);
-                let otherwise = move |rejection: &Rejection| refuse(&event, wants_ack, rejection);
-                vec![Action::AskHook { right, otherwise: Box::new(otherwise) }]
-            }
-            Err(rejection) => refuse(inbound.name, inbound.wants_ack, &rejection),
         }
     }
 
@@ -172,7 +181,13 @@ impl Telehealth {
         let payload: Map<String, Value> = inbound.object()?;
         let asked = text(&payload, "roomId")?;
         let room = self.permitted(socket, identity, asked)?;
-        let metadata = payload.get("metadata").and_then(Value::as_object);
+        let metadata = match payload.get("metadata") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(metadata)) => Some(metadata),
+            Some(_) => {
+                return Err(Rejection::InvalidPayload { field: "metadata", problem: "must be an object" });
+            }
+        };
         let visit = metadata.and_then(|m| id_text(m, "visitId").transpose()).transpose()?;
         let mut joins = vec![Join {
             room: room.id.clone(),
@@ -246,20 +261,53 @@ impl Telehealth {
     }
 
     /// The canonical room behind a name, if the user may enter it and send to it. `call:{callId}` is open to the devices in that
-    /// call while they are. Of rooms with rules, what no rule grants the application's hook may.
+    /// call while they are. Of rooms with rules, what no rule grants the application's hook may. What the back end has said about
+    /// this connection counts first; it opens nothing that belongs to others.
     fn permitted(&self, socket: &Socket<'_>, identity: &Identity, name: &str) -> Result<Room, Rejection> {
         let room = Room::parse(name)?;
+        let placed = socket.placed_in(room.id.as_str());
+        if placed == Some(false) {
+            return Err(Rejection::RoomDenied);
+        }
         let granted = match &room.kind {
             rooms::Kind::Chat(a, b) => [a, b].into_iter().any(|user| **user == *identity.user.as_str()),
             rooms::Kind::Personal(owner) => **owner == *identity.user.as_str(),
             rooms::Kind::ByRule => {
-                let granted = self.rights.grants(identity, name)
+                let granted = placed == Some(true)
+                    || self.rights.grants(identity, name)
                     || is_own_call(socket, name)
                     || socket.is_granted(name);
                 return if granted { Ok(room) } else { Err(Rejection::NotGranted { right: name.into() }) };
             }
         };
         if granted { Ok(room) } else { Err(Rejection::RoomDenied) }
+    }
+}
+
+/// Who one is the token says. A payload that says somebody else is refused: `userId` of any event that is one's own doing, the sender of
+/// a message, the caller of a call.
+fn check_speaker(identity: &Identity, inbound: &Inbound<'_>) -> Result<(), Rejection> {
+    let fields: &[&'static str] = match inbound.name {
+        "message:send" => &["userId", "senderId"],
+        "call:initiate" => &["userId", "callerId"],
+        // These speak of others, too.
+        "call:signal" => &[],
+        _ => &["userId"],
+    };
+    let text = inbound.args.first().map_or("", |raw| raw.get());
+    let mut named = fields.iter().filter(|field| text.contains(**field)).peekable();
+    if named.peek().is_none() {
+        return Ok(());
+    }
+    // What is no object, each event refuses in its own words.
+    let Ok(payload) = inbound.object::<Map<String, Value>>() else { return Ok(()) };
+    let says_other = |field: &&&'static str| {
+        let said = payload.get(**field).and_then(domain::UserId::from_json);
+        said.is_some_and(|user| user != identity.user)
+    };
+    match named.find(|field| says_other(field)) {
+        Some(field) => Err(Rejection::InvalidPayload { field, problem: "is another user's" }),
+        None => Ok(()),
     }
 }
 

@@ -36,6 +36,7 @@ fn socket<'a>(identity: &'a Identity, memberships: &'a [Membership]) -> Socket<'
         namespace: "/",
         identity: Some(identity),
         memberships,
+        placed: &[],
         calls: &[],
         handshake: None,
         stage: 0,
@@ -207,5 +208,51 @@ fn refusals_are_word_for_word() {
     for (failure, message, code) in cases {
         let refusal = dialect().refuse_token(failure);
         assert_eq!((refusal.message.as_ref(), &refusal.data.unwrap()["code"]), (message, &json!(code)));
+    }
+}
+
+#[test]
+fn the_back_end_s_word_about_a_room_counts_more_than_rights_but_opens_nobody_s_own() {
+    let identity = ann();
+    let join = |room: &str, placed: &[crate::Placed]| {
+        let raw = RawValue::from_string(json!({ "roomId": room }).to_string()).unwrap();
+        let inbound =
+            Inbound { name: "room:join", args: &[&raw], attachments: &[], wants_ack: true, now_ms: 0 };
+        let socket = Socket { placed, ..socket(&identity, &[]) };
+        Action::without_hook(dialect().event(&socket, &inbound))
+    };
+    let put = |room: &str, inside: bool| crate::Placed { room: room.into(), inside };
+    assert!(matches!(join("visit:2", &[put("visit:2", true)])[0], Action::Run(..)));
+    for (room, inside) in
+        [("visit:1", false), ("chat:7:9", false), ("chat:8:9", true), ("notifications:8", true)]
+    {
+        assert_eq!(refusal(&join(room, &[put(room, inside)])), "room_denied", "{room}");
+    }
+}
+
+#[test]
+fn who_says_to_be_somebody_else_is_refused() {
+    for (event, payload) in [
+        ("room:join", json!({ "roomId": "topic:a", "userId": "8" })),
+        ("message:send", json!({ "roomId": "topic:a", "message": "x", "userId": 8 })),
+        ("message:send", json!({ "roomId": "topic:a", "message": "x", "senderId": 8 })),
+        ("call:initiate", json!({ "recipientId": "8", "callType": "audio", "callerId": "9" })),
+        ("typing:start", json!({ "roomId": "topic:a", "userId": "8" })),
+        ("presence:setStatus", json!({ "status": "away", "userId": "8" })),
+        ("notification:getUnreadCount", json!({ "userId": "8" })),
+    ] {
+        assert_eq!(refusal(&say(&[], event, payload, true)), "invalid_payload", "{event}");
+    }
+    let own = json!({ "roomId": "topic:a", "message": "I am \"userId\" 8", "senderId": 7, "userId": "7" });
+    assert!(matches!(say(&[], "message:send", own, true)[0], Action::Run(Command::Post(_), _)));
+}
+
+#[test]
+fn metadata_of_a_join_is_an_object_or_nothing() {
+    let join =
+        |metadata: Value| say(&[], "room:join", json!({ "roomId": "topic:a", "metadata": metadata }), true);
+    assert!(matches!(join(Value::Null)[0], Action::Run(..)));
+    for metadata in [json!(5), json!([]), json!("v"), json!({ "visitId": {} })] {
+        assert_eq!(refusal(&join(metadata)), "invalid_payload");
     }
 }

@@ -97,6 +97,17 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Self; 8] = [
+        Self::Initiating,
+        Self::Ringing,
+        Self::Accepted,
+        Self::InProgress,
+        Self::Ended,
+        Self::Rejected,
+        Self::Missed,
+        Self::Failed,
+    ];
+
     /// Answered and not over: signals pass.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Accepted | Self::InProgress)

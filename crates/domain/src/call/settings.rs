@@ -1,9 +1,10 @@
 //! What an application's calls may do; the `[app.calls]` section of the configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bounds and times. Times in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallSettings {
     /// How long a call rings; `None`: the dialect's own (`telehealth` 30 s, `messenger` 60 s).
@@ -20,8 +21,9 @@ pub struct CallSettings {
     pub signal_bytes: usize,
     /// Whether several participants may share their screens at once.
     pub many_sharers: bool,
-    /// Annotations kept for who joins later, and their bytes together; the oldest go first.
+    /// Annotations kept for who joins later; the oldest go first.
     pub annotations: usize,
+    /// Their bytes together; the oldest go first.
     pub annotations_bytes: usize,
     /// Largest single annotation.
     pub annotation_bytes: usize,

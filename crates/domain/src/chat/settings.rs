@@ -1,11 +1,12 @@
 //! What an application's chat does; the `[app.chat]` section of the configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TypingTimes;
 
 /// Bounds and times.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChatSettings {
     /// Typing is over when its client has not said so again for this long.

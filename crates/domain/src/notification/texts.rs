@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The languages that texts are written in: see [`NotificationSettings`](super::NotificationSettings).
@@ -12,7 +13,7 @@ pub struct Texts {
 }
 
 /// One language; what it leaves out is said in Turkish. `{name}` stands for the client's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Templates {
     /// To the dietitian, when the client wrote.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
@@ -10,7 +11,7 @@ use crate::auth::secret_of;
 use crate::config::{AppConfig, ConfigError};
 
 /// The server API. Without keys it is not served over HTTP.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// Addresses for back ends; port 0 takes a free one.
@@ -44,13 +45,16 @@ impl Default for ApiConfig {
 }
 
 /// One back end's key. Exactly one of `secret`, `secret_file` and `secret_env` is given.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiKeyConfig {
     /// Shown in logs; idempotency keys belong to it.
     pub name: String,
+    /// The key, as text of at least 16 characters.
     pub secret: Option<Secret<String>>,
+    /// A file with the key; one line end at its end is dropped.
     pub secret_file: Option<PathBuf>,
+    /// The environment variable with the key.
     pub secret_env: Option<String>,
     /// Applications it may call; empty: all.
     pub apps: Vec<String>,
@@ -59,7 +63,7 @@ pub struct ApiKeyConfig {
 }
 
 /// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Tell events.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use cluster::TraceParent;
 use dialects::{BackendAction, BackendCall};
 use domain::Rejection;
 use serde_json::value::RawValue;
@@ -14,7 +15,7 @@ use super::{Answer, Call, Fault, reads};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::revocation;
-use crate::shard::{Shard, Stamp, carry_out};
+use crate::shard::{Shard, Stamp, carry_out, of_call, parent};
 
 /// Longer names are no call's, and are not repeated in answers and logs.
 const MOST_VERB_BYTES: usize = 64;
@@ -22,11 +23,15 @@ const MOST_VERB_BYTES: usize = 64;
 /// Answers one call. What it stores is stored before the answer.
 pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
     let (started, app) = (Instant::now(), shard.shared.app(call.app).name());
-    let answer = serve_uncounted(&shard, &call).await;
+    let mut span = if plain::is_read(&call.verb) { None } else { of_call(&shard, call.app, &call.verb) };
+    let answer = serve_uncounted(&shard, &call, parent(span.as_ref())).await;
     let outcome = answer.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "ok");
     let metrics = &shard.shared.metrics;
     metrics.api_calls.with_label_values(&[app, outcome]).inc();
     metrics.api_seconds.observe(started.elapsed().as_secs_f64());
+    if let Some(span) = &mut span {
+        span.set("trunkline.outcome", outcome);
+    }
     if !plain::is_read(&call.verb) {
         let name = call.verb.get(..MOST_VERB_BYTES).unwrap_or(&call.verb);
         tracing::info!(app, call = name, by = call.caller.name, outcome, "[Publish API] call");
@@ -34,7 +39,7 @@ pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
     answer
 }
 
-async fn serve_uncounted(shard: &Rc<Shard>, call: &Call) -> Answer {
+async fn serve_uncounted(shard: &Rc<Shard>, call: &Call, trace: Option<TraceParent>) -> Answer {
     let app = shard.shared.app(call.app);
     if call.verb.len() > MOST_VERB_BYTES {
         return Err(Fault::unknown_verb("…"));
@@ -53,7 +58,7 @@ async fn serve_uncounted(shard: &Rc<Shard>, call: &Call) -> Answer {
         call.caller.require(scope_of(action))?;
     }
     match &call.idempotency_key {
-        None => execute(shard, call.app, actions, Stamp::now()).await,
+        None => execute(shard, call.app, actions, Stamp::now(), trace).await,
         Some(key) => {
             let config = &shard.shared.api.config;
             let once = Once {
@@ -65,7 +70,7 @@ async fn serve_uncounted(shard: &Rc<Shard>, call: &Call) -> Answer {
             let work = async |stamp: Stamp| {
                 let mut actions = plan(app, call, &fields, stamp.at_ms)?;
                 name_posts(&mut actions, stamp);
-                execute(shard, call.app, actions, stamp).await
+                execute(shard, call.app, actions, stamp, trace).await
             };
             once.run(call, key, work).await
         }
@@ -113,7 +118,7 @@ fn scope_of(action: &BackendAction) -> Scope {
         BackendAction::Post(_) => Scope::Post,
         BackendAction::Notify(_) => Scope::Notify,
         BackendAction::Record(_) | BackendAction::Fact(_) => Scope::Emit,
-        BackendAction::Move { .. } | BackendAction::Revoke(_) => Scope::Admin,
+        BackendAction::Move { .. } | BackendAction::Revoke(_) | BackendAction::Restore(_) => Scope::Admin,
     }
 }
 
@@ -127,11 +132,17 @@ fn name_posts(actions: &mut [BackendAction], stamp: Stamp) {
     }
 }
 
-async fn execute(shard: &Rc<Shard>, app: u16, actions: Vec<BackendAction>, stamp: Stamp) -> Answer {
+async fn execute(
+    shard: &Rc<Shard>,
+    app: u16,
+    actions: Vec<BackendAction>,
+    stamp: Stamp,
+    trace: Option<TraceParent>,
+) -> Answer {
     let mut result = plain::done();
     for (index, action) in actions.into_iter().enumerate() {
         let stamp = Stamp { random: stamp.random.wrapping_add(index as u128), ..stamp };
-        let said = carry_out(shard, app, action, stamp).await?;
+        let said = carry_out(shard, app, action, stamp, trace).await?;
         if let Some((key, value)) = said {
             let list = result.entry(key).or_insert_with(|| serde_json::Value::Array(Vec::new()));
             list.as_array_mut().expect("made above").push(value);

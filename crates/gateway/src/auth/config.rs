@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
 use super::Source;
 
 /// How an application's tokens are found and verified. At most one of `secret`, `secret_file` and `secret_env` is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenConfig {
     /// The only algorithms believed; the token's header does not choose among others.
+    #[schemars(with = "Vec<String>")]
     pub algorithms: Vec<Algorithm>,
     /// The key of HS256, HS384 and HS512, as text.
     pub secret: Option<Secret<String>>,
@@ -28,9 +30,11 @@ pub struct TokenConfig {
     pub jwks_url: Option<String>,
     /// Certificates to trust for `jwks_url` instead of the system's, in PEM form.
     pub jwks_ca_file: Option<PathBuf>,
+    /// How often the set is read again.
     pub jwks_refresh_ms: u64,
     /// The shortest pause between two looks at the set: after a failure, and when tokens name keys that are not in it.
     pub jwks_pause_ms: u64,
+    /// A look that takes longer has failed.
     pub jwks_timeout_ms: u64,
     /// A larger set is refused.
     pub jwks_max_bytes: usize,
@@ -43,6 +47,7 @@ pub struct TokenConfig {
     /// Longer tokens are refused before they are decoded.
     pub max_token_bytes: usize,
     /// Where the token is looked for, in this order: `auth.<field>`, `bearer`, `header:<name>`, `cookie:<name>`.
+    #[schemars(with = "Vec<String>")]
     pub sources: Vec<Source>,
     pub claims: ClaimNames,
 }
@@ -81,22 +86,26 @@ impl TokenConfig {
 }
 
 /// One public key in PEM form (`BEGIN PUBLIC KEY`), inline or in a file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PublicKeyConfig {
     /// The `kid` of tokens signed with it; `None`: for tokens whose `kid` names no other key, or that have none.
     pub kid: Option<String>,
+    /// The key itself; this or `file`.
     pub pem: Option<String>,
+    /// A file with it.
     pub file: Option<PathBuf>,
 }
 
 /// Which claims make the identity; of each list the first that is there counts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimNames {
     /// A string or an integer; a token without any is refused.
     pub user: Vec<String>,
+    /// What the user is; without any there is no role.
     pub role: Vec<String>,
+    /// Shown to others.
     pub name: Vec<String>,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
@@ -13,7 +14,7 @@ use crate::config::ConfigError;
 use crate::outbound::{Outbound, check_url};
 
 /// An application's own server that decides what tokens and rules leave open. One of `url` and `nats_subject` is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HookConfig {
     /// Asked by POST with a JSON body.
@@ -28,7 +29,9 @@ pub struct HookConfig {
     pub send_claims: bool,
     /// Sent as `Authorization: Bearer`. At most one of `secret`, `secret_file` and `secret_env` is given.
     pub secret: Option<Secret<String>>,
+    /// A file with the secret; one line end at its end is dropped.
     pub secret_file: Option<PathBuf>,
+    /// The environment variable with the secret.
     pub secret_env: Option<String>,
     /// Certificates to trust for `url` instead of the system's, in PEM form.
     pub ca_file: Option<PathBuf>,

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::login::Logins;
-use super::{Peer, Request, Site, cors};
+use super::{Peer, Request, Site, cors, try_page};
 use crate::auth::find_token;
 use crate::clock::unix_ms;
 use crate::stats;
@@ -58,6 +58,7 @@ async fn serve(
         match route.endpoint {
             Endpoint::Health => site.health(place.started),
             Endpoint::Docs => site.docs(request.headers()),
+            Endpoint::TryPage => try_page::serve(&site.shared.app(site.app).config),
             Endpoint::DevLogin => site.login(&place.logins, peer.ip(), request).await,
             Endpoint::SocketStatus => site.socket_status().await,
             Endpoint::IssueToken => site.issue_token(request.headers()).await,
@@ -177,19 +178,24 @@ fn uncounted(error: &bus::ReadError) -> Response {
 }
 
 fn page(title: &str, text: &str) -> String {
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let (title, text) = (escaped(title), escaped(text));
     format!(
         "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>{title}</title>\
          <style>body{{max-width:70rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 system-ui}}pre{{white-space:pre-wrap}}</style>\
-         <pre>{escaped}</pre>"
+         <p><a href=\"/api/docs/try\">Try it in this browser</a></p><pre>{text}</pre>"
     )
+}
+
+/// As text or a quoted attribute of a page.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     respond(status, "application/json", body.to_string())
 }
 
-fn respond(status: StatusCode, content: &'static str, body: String) -> Response {
+pub(super) fn respond(status: StatusCode, content: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

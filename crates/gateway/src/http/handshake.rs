@@ -11,13 +11,14 @@ use super::Request;
 use crate::app::App;
 use crate::auth::Source;
 use crate::clock::unix_ms;
-use crate::shard::Opening;
+use crate::shard::{Opening, Shared};
 
 /// What an application adds to the handshake's response.
 type ExtraHeaders = Vec<(HeaderName, HeaderValue)>;
 
 /// The session to open and the response's extra headers, or why the application refuses the handshake.
 pub fn opening(
+    shared: &Shared,
     app: &App,
     peer: SocketAddr,
     request: &Request,
@@ -31,14 +32,14 @@ pub fn opening(
     let headers = headers.into_iter().filter_map(|(name, value)| {
         Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
     });
-    let opening =
-        Opening { app: app.ix, handshake, headers: token_headers(app, request.headers()), peer: peer.ip() };
+    let kept = token_headers(app.site.iter().map(|ix| shared.app(*ix)), request.headers());
+    let opening = Opening { app: app.ix, handshake, headers: kept, peer: peer.ip() };
     Ok((opening, headers.collect()))
 }
 
-/// Only the headers that the application's token may stand in; most clients send it in the CONNECT packet instead.
-fn token_headers(app: &App, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
-    let sources = &app.config.token.as_ref()?.sources;
+/// Only the headers that a token of one of the applications may stand in; most clients send it in the CONNECT packet instead.
+fn token_headers<'a>(site: impl Iterator<Item = &'a App>, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
+    let sources = site.filter_map(|app| app.config.token.as_ref()).flat_map(|token| &token.sources);
     let mut kept = HeaderMap::new();
     for source in sources {
         let name = match source {

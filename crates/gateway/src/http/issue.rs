@@ -29,7 +29,7 @@ impl Site {
             Err(error) => return self.no_session(error),
         };
         let user = identity.user.as_str();
-        if !issuer.may_ask(&identity, self.shared.clock.now()) {
+        if !issuer.may_ask(&self.shared.bus, app, &identity, self.shared.clock.now()).await {
             tracing::info!(app = app.name(), user, "[Socket Utils] a user asks for socket tokens too often");
             let mut response = failed(
                 StatusCode::TOO_MANY_REQUESTS,

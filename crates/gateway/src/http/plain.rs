@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 
-use super::{Peer, Request, Site, cors, handshake, leaving, refused, switch, text, wants_websocket};
+use super::refusals::upgrade_required;
+use super::{
+    Asked, Peer, Request, Site, cors, handshake, leaving, refused, switch, wants_websocket, wrong_origin,
+};
 use crate::link::Habits;
 use crate::plain::{Shown, shown};
 use crate::shard::Control;
@@ -21,7 +23,10 @@ pub async fn serve(
     request: Request,
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let websocket = wants_websocket(request.headers());
+    let asked = Asked::of(request.method(), request.uri(), origin.as_ref(), websocket);
     let mut response = site.respond_plain(peer, request);
+    site.note_refusal(peer, &asked, &response);
     cors::allow(&site.shared.app(site.app).config.cors_origins, origin.as_ref(), response.headers_mut());
     response
 }
@@ -36,9 +41,9 @@ impl Site {
             return leaving();
         }
         if !cors::may_switch(&app.config, request.headers()) {
-            return refused(Refusal { message: "Origin not allowed", ..Refusal::FORBIDDEN });
+            return wrong_origin();
         }
-        let (opening, _) = match handshake::opening(app, peer, &request) {
+        let (opening, _) = match handshake::opening(&self.shared, app, peer, &request) {
             Ok(opened) => opened,
             Err(message) => return refused(Refusal { message, ..Refusal::FORBIDDEN }),
         };
@@ -55,12 +60,4 @@ impl Site {
         self.here.control(Control::OpenPlain { opening: Box::new(opening), upgrade, habits, token });
         response
     }
-}
-
-fn upgrade_required() -> Response {
-    let refusal = Refusal { message: "This path takes WebSockets only", ..Refusal::BAD_REQUEST };
-    let mut response = text(StatusCode::UPGRADE_REQUIRED, "application/json", Body::from(refusal.body()));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    response
 }

@@ -1,5 +1,11 @@
-//! What tells applications apart: listener, then host name, then path. Owns how host names compare, and refuses the configurations in
-//! which a request could be for two applications, or a path or host name that no request can have. Start at [`check`].
+//! What tells applications apart: listener, then host name, then path, then namespace. Owns how host names compare, and refuses the
+//! configurations in which a request or a socket could be for two applications, or a path or host name that no request can have. Start
+//! at [`check`].
+
+mod site;
+
+pub use site::site_of;
+use site::{differences, is_site};
 
 use crate::config::{AppConfig, ConfigError, GatewayConfig};
 
@@ -27,13 +33,33 @@ fn wrong_paths(app: &AppConfig) -> impl Iterator<Item = Mistake> {
     all.filter_map(|(key, path)| Some((key, mistake_of(path)?.to_owned())))
 }
 
-/// The routes of the application that an earlier one has already.
+/// The routes of the application that an earlier one has already, unless the two are a site.
 fn confusions(config: &GatewayConfig, index: usize) -> impl Iterator<Item = Mistake> {
     let (earlier, app) = (&config.app[..index], &config.app[index]);
-    paths(app).filter_map(move |(key, path)| {
-        let first = earlier.iter().position(|other| meets(config, other, app, path))?;
-        Some((key, confusion(&earlier[first], app, first)))
+    paths(app).flat_map(move |(key, path)| {
+        let meeting = earlier.iter().enumerate().filter(|(_, other)| meets(config, other, app, path));
+        let mistakes = meeting.map(|(first, has)| {
+            let may_share = key == "path" && is_site(config, has, app);
+            match may_share {
+                true if has.namespace == app.namespace => vec![same_namespace(first)],
+                true => differences(config, has, app, first),
+                false => vec![(key, confusion(first))],
+            }
+        });
+        mistakes.into_iter().find(|mistakes| !mistakes.is_empty()).unwrap_or_default()
     })
+}
+
+/// `first`: the number of the application that has it already.
+fn same_namespace(first: usize) -> Mistake {
+    let why = format!(
+        "no socket can tell this application from app[{first}]: they share listener, host, path and namespace"
+    );
+    ("namespace", why)
+}
+
+fn confusion(first: usize) -> String {
+    format!("no request can tell this application from app[{first}]: they share listener, host and path")
 }
 
 /// A host name as names are compared: in lower case, without port and the root's dot. `a.example:8080`, `[::1]:80`, `a.example.`.
@@ -47,9 +73,12 @@ pub fn name_of(host: &str) -> String {
 
 /// Whether a request for `path` of `app` may be one of `other` too.
 fn meets(config: &GatewayConfig, other: &AppConfig, app: &AppConfig, path: &str) -> bool {
+    share_door(config, other, app) && paths(other).any(|(_, taken)| taken == path)
+}
+
+fn share_door(config: &GatewayConfig, other: &AppConfig, app: &AppConfig) -> bool {
     let own = config.listen_of(app);
-    let share_listener = config.listen_of(other).iter().any(|address| own.contains(address));
-    share_listener && share_host(other, app) && paths(other).any(|(_, taken)| taken == path)
+    config.listen_of(other).iter().any(|address| own.contains(address)) && share_host(other, app)
 }
 
 /// An application with host names goes before one that takes any: those two are told apart.
@@ -62,19 +91,6 @@ fn share_host(a: &AppConfig, b: &AppConfig) -> bool {
 fn paths(app: &AppConfig) -> impl Iterator<Item = (&'static str, &str)> {
     let plain = app.plain_base().map(|path| ("plain_path", path));
     [("path", app.base_path())].into_iter().chain(plain)
-}
-
-/// `first`: the number of the application that has the route already.
-fn confusion(has: &AppConfig, app: &AppConfig, first: usize) -> String {
-    if has.namespace == app.namespace {
-        return format!(
-            "no request can tell this application from app[{first}]: they share listener, host and path"
-        );
-    }
-    format!(
-        "only the namespace tells this application from app[{first}], which is not enough: a session is opened before its \
-         namespace is known. Give one of them another path, host or listener"
-    )
 }
 
 /// Why a path cannot be served. Braces, and `:` and `*` that begin a segment, mean something else to the router, which stops on them.

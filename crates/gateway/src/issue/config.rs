@@ -1,12 +1,16 @@
 //! The `[app.issue]` section: whose sessions are believed, and what becomes of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Source, TokenConfig};
 use crate::config::ConfigError;
 
+/// Each request takes a subject of its own, and NATS lists no more than 1024 at once.
+const MOST_PER_MINUTE: u32 = 1000;
+
 /// How socket tokens are issued (`portal`, `/api/rt/issue-socket-token`).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IssueConfig {
     /// The callers' session: how it is found and verified. Its sources are `bearer` and `cookie:session` where it names none; its
@@ -17,7 +21,7 @@ pub struct IssueConfig {
     /// Claims that a socket token takes over from the session, besides user, role and name.
     pub claims: Vec<String>,
     pub cookie: CookieConfig,
-    /// Tokens that one user may ask for in a minute, counted on each node; 0: no limit.
+    /// Tokens that one user may ask for in a minute, at whichever node; at most 1000, 0: no limit.
     pub per_minute: u32,
 }
 
@@ -35,12 +39,14 @@ impl Default for IssueConfig {
 }
 
 /// The cookie that carries a socket token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieConfig {
+    /// The cookie's name.
     pub name: String,
     /// `None`: the host that was asked, alone.
     pub domain: Option<String>,
+    /// Paths that it is sent to.
     pub path: String,
     pub same_site: SameSite,
     /// Sent over TLS only; switch it off for development without TLS.
@@ -60,7 +66,7 @@ impl Default for CookieConfig {
 }
 
 /// With which requests of other sites a browser sends the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SameSite {
     Strict,
@@ -107,6 +113,9 @@ impl IssueConfig {
         let mut refuse = |path: &str, message: &str| errors.push(ConfigError::new(path, message));
         if self.ttl_s == 0 {
             refuse("ttl_s", "must be at least 1");
+        }
+        if self.per_minute > MOST_PER_MINUTE {
+            refuse("per_minute", "must be at most 1000");
         }
         let cookie = &self.cookie;
         if !is_token(&cookie.name) {

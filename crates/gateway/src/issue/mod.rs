@@ -4,14 +4,17 @@
 //! Start at [`Issuer::issue`]; the request and its answer are in `http::issue`.
 
 mod config;
+mod slots;
 #[cfg(test)]
 mod tests;
 
+use bus::Bus;
 use domain::Identity;
 use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value};
 
+use crate::app::App;
 use crate::auth::{Source, TokenConfig, TokenError, Verifier, find_token};
 use crate::config::ConfigError;
 use crate::rate::Rates;
@@ -78,9 +81,18 @@ impl Issuer {
         if is_socket_token { Err(TokenError::Audience) } else { Ok((identity, source)) }
     }
 
-    /// Counts a request. `false`: the user asks too often.
-    pub fn may_ask(&self, identity: &Identity, now_ms: u64) -> bool {
-        self.rates.as_ref().is_none_or(|rates| rates.take(identity.user.as_str(), now_ms))
+    /// Counts a request: at this node, which costs nothing, then over all nodes. `false`: the user asks too often. While NATS gives no
+    /// answer this node's count stands alone.
+    pub async fn may_ask(&self, bus: &Bus, app: &App, identity: &Identity, now_ms: u64) -> bool {
+        let user = identity.user.as_str();
+        let Some(rates) = &self.rates else { return true };
+        if !rates.take(user, now_ms) {
+            return false;
+        }
+        slots::take(bus, app, user, rates.per_minute).await.unwrap_or_else(|error| {
+            tracing::warn!(app = app.name(), %error, "[Socket Utils] requests are counted by this node alone");
+            true
+        })
     }
 
     /// A socket token for the user of a session; `id` names it (`jti`).

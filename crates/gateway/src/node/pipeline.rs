@@ -8,7 +8,8 @@ use bytes::Bytes;
 use cluster::subject::RoomClass;
 use cluster::{Envelope, coordination};
 use domain::call::View;
-use hub::{Broadcast, Order, RoomKey};
+use hub::{Broadcast, Order, RoomKey, Traced};
+use telemetry::trace::now_ns;
 
 use super::barrier::Ticket;
 use super::resync::Cause;
@@ -157,6 +158,7 @@ impl Task {
         if config.plain_path.is_some() {
             broadcast = broadcast.with_plain(&envelope);
         }
+        broadcast.trace = envelope.trace.map(|parent| Traced { parent, since_ns: now_ns() });
         let broadcast = Arc::new(broadcast);
         for (shard, pieces) in self.turn.iter_mut().enumerate() {
             if shards & (1 << shard) != 0 {

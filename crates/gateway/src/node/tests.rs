@@ -91,6 +91,7 @@ impl World {
                 except: Vec::new(),
                 view: None,
                 receipt: None,
+                trace: None,
             };
             let subject =
                 RoomSubjects::new("t", room).event(slot_of(unix_ms()), &format!("{:08}", self.stored));

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use cluster::sid::log_name;
 use dialects::{Action, Actions, Command, Delivery, Inbound, Otherwise, Out, Outcome, Then};
 use domain::Rejection;
-use engineio::{CloseReason, Frame, Input};
+use engineio::{CloseReason, Frame};
 use serde_json::value::RawValue;
 use socketio::{AckId, Args, Encoded, Namespace, Parser, msgpack};
+use telemetry::trace::Span;
 
 use super::commands::{self, Actor, Task};
 use super::session::{Session, SessionKey};
-use super::{Shard, State};
+use super::{Shard, State, trace};
 use crate::app::App;
 use crate::clock::unix_ms;
+use crate::rate::sharing;
 
 /// Rights that one event may ask the hook for.
 const RIGHTS_PER_EVENT: usize = 8;
@@ -35,6 +37,8 @@ pub struct Run {
     event: Option<Args>,
     /// What the hook has granted for this event.
     granted: Vec<Box<str>>,
+    /// Where the event is traced.
+    span: Option<Span>,
 }
 
 impl Run {
@@ -43,7 +47,8 @@ impl Run {
     }
 
     pub fn event(nsp: Namespace, serial: u32, ack: Option<AckId>, actions: Actions) -> Self {
-        Self { nsp, serial, ack, rest: actions.into(), connecting: false, event: None, granted: Vec::new() }
+        let rest = actions.into();
+        Self { nsp, serial, ack, rest, connecting: false, event: None, granted: Vec::new(), span: None }
     }
 
     /// The event's own arguments, its name first.
@@ -96,9 +101,13 @@ impl State {
         ack: Option<AckId>,
         args: Args,
     ) {
-        let app = shard.shared.app(session.app);
+        let Some(app) = app_of(shard, session, &nsp) else { return };
         shard.shared.metrics.events_in.with_label_values(&[app.name()]).inc();
         let Some(name) = args.event_name() else { return };
+        if !app.dialect.knows(&name) {
+            shard.shared.metrics.events_unknown.with_label_values(&[app.name()]).inc();
+        }
+        let span = trace::of_event(shard, session, &name);
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             let inbound = inbound(&name, &elements[1..], args.attachments(), ack.is_some());
@@ -109,7 +118,7 @@ impl State {
         });
         let Some((serial, actions)) = actions else { return };
         self.speaks(shard, session, serial);
-        let run = Run { event: Some(args), ..Run::event(nsp, serial, ack, actions) };
+        let run = Run { event: Some(args), span, ..Run::event(nsp, serial, ack, actions) };
         self.carry_out(shard, session, run);
     }
 
@@ -121,7 +130,7 @@ impl State {
         tag: u64,
         args: Args,
     ) {
-        let app = shard.shared.app(session.app);
+        let Some(app) = app_of(shard, session, &nsp) else { return };
         let elements = args.elements();
         let actions = self.ask(shard, session, &nsp, |socket| {
             app.dialect.acked(socket, tag, &inbound("", &elements, args.attachments(), false))
@@ -138,14 +147,13 @@ impl State {
         nsp: &Namespace,
         question: impl FnOnce(&dialects::Socket<'_>) -> Actions,
     ) -> Option<(u32, Actions)> {
-        let socket = session.sockets.iter().find(|socket| socket.nsp == *nsp)?;
+        let socket = session.socket_in(nsp)?;
         Some((socket.serial, question(&socket.view(session.opening.handshake.as_deref()))))
     }
 
     fn speaks(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = session.app;
         if let Some(socket) = session.socket_by_serial(serial) {
-            self.heard(shard, app, socket);
+            self.heard(shard, socket);
         }
     }
 
@@ -182,13 +190,13 @@ impl State {
                 Action::PutOff { otherwise } => self.put_off(shard, session, &mut run, otherwise),
                 Action::Restore => self.restore(shard, session, run.serial),
                 Action::AskHook { right, otherwise } => {
-                    let Some(actor) = actor(session, run.serial) else { return };
+                    let Some(actor) = actor(session, &run) else { return };
                     let command = Command::Authorize { right: right.to_string() };
                     let after = After::HookAnswers { right, otherwise };
                     return self.wait_for(session, actor, command, run, after);
                 }
                 Action::Run(command, then) => {
-                    let Some(actor) = actor(session, run.serial) else { return };
+                    let Some(actor) = actor(session, &run) else { return };
                     match command {
                         Command::Emit(emission) if emission.delivery == Delivery::Ephemeral => {
                             let outcome = commands::publish(shard, &actor, &emission);
@@ -241,6 +249,9 @@ impl State {
     ) {
         if let Err(rejection) = &outcome {
             shard.shared.metrics.rejections.with_label_values(&[rejection.code()]).inc();
+            if let Some(span) = &mut run.span {
+                span.fail(rejection.code());
+            }
         }
         let Some(socket) = session.sockets.iter().find(|socket| socket.serial == run.serial) else { return };
         let actions = then(&socket.view(session.opening.handshake.as_deref()), outcome);
@@ -293,8 +304,7 @@ impl State {
                 session = log_name(&session.sid),
                 "a socket could not connect: the bus did not confirm its rooms"
             );
-            let config = &shard.shared.app(session.app).engine;
-            session.engine.handle(config, shard.now(), Input::Close(CloseReason::Internal));
+            session.close(shard, CloseReason::Internal, "the bus did not confirm its rooms");
         }
     }
 
@@ -306,10 +316,9 @@ impl State {
         if accepted.is_none() && session.plain.is_none() {
             return;
         }
-        let app = session.app;
         if let Some(socket) = session.socket_by_serial(run.serial) {
-            self.list_device(shard, app, socket, 0);
-            self.count_socket(shard, app, socket, None);
+            self.list_device(shard, socket, 0);
+            self.count_socket(shard, socket, None);
         }
         match accepted {
             Some(accepted) => {
@@ -407,9 +416,16 @@ impl State {
     }
 }
 
-fn actor(session: &Session, serial: u32) -> Option<Actor> {
-    let socket = session.sockets.iter().find(|socket| socket.serial == serial)?;
-    Some(Actor::of(session, socket))
+/// The application of the socket in a namespace.
+fn app_of<'a>(shard: &'a Shard, session: &Session, nsp: &Namespace) -> Option<&'a App> {
+    session.socket_in(nsp).map(|socket| shard.shared.app(socket.app))
+}
+
+fn actor(session: &Session, run: &Run) -> Option<Actor> {
+    let socket = session.sockets.iter().find(|socket| socket.serial == run.serial)?;
+    let mut actor = Actor::of(session, socket);
+    actor.traced = trace::parent(run.span.as_ref()).map(Box::new);
+    Some(actor)
 }
 
 /// Puts an event to its dialect once more.
@@ -423,13 +439,17 @@ fn again(shard: &Shard, session: &Session, run: &Run) -> Actions {
     let view = dialects::Socket { granted: &run.granted, ..socket.view(handshake) };
     let elements = args.elements();
     let inbound = inbound(&name, &elements[1..], args.attachments(), run.ack.is_some());
-    shard.shared.app(session.app).dialect.event(&view, &inbound)
+    shard.shared.app(socket.app).dialect.event(&view, &inbound)
 }
 
 /// A user who says more than may be said.
 fn over_rate(shard: &Shard, app: &App, socket: &dialects::Socket<'_>, event: &str) -> Option<Rejection> {
     let (rates, user) = (app.rates.as_ref()?, &socket.identity?.user);
-    if !app.dialect.is_counted(event) || rates.take(user.as_str(), shard.now()) {
+    if !app.dialect.is_counted(event) {
+        return None;
+    }
+    if rates.take(user.as_str(), shard.now()) {
+        sharing::note(&shard.shared, app, user);
         return None;
     }
     let limit = u64::from(rates.per_minute);

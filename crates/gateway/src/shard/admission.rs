@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cluster::sid::log_name;
 use dialects::{Outcome, TokenFailure};
 use domain::{Identity, Rejection};
-use engineio::{CloseReason, Input};
+use engineio::CloseReason;
 use socketio::{AckId, Json, Namespace};
 
 use super::actions::Run;
@@ -21,31 +21,25 @@ use crate::revocation::News;
 /// How long a client without sockets has to leave.
 const LEAVE_MS: u64 = 5_000;
 
-/// A CONNECT whose token is not decided yet. The session's later messages wait.
+/// A CONNECT that is not decided yet.
 #[derive(Debug)]
 pub struct Knock {
-    pub key: SessionKey,
+    /// The application that has the namespace.
+    pub app: u16,
     pub nsp: Namespace,
     pub auth: Option<Json>,
     /// A plain client's wish to have its token answered.
     pub ack: Option<AckId>,
-    pub token: String,
 }
 
-/// Decides a CONNECT that took a while.
-pub async fn answer(shard: Rc<Shard>, knock: Knock) {
-    let app = shard.turn(|state, _| match state.sessions.get_mut(knock.key) {
-        Some(Entry::Live(session)) => Some(session.app),
-        _ => None,
-    });
-    let Some(app) = app else { return };
-    let examined = examine(&shard, app, &knock.token).await;
+/// Decides a CONNECT whose token takes a while. The session's later messages wait.
+pub async fn answer(shard: Rc<Shard>, key: SessionKey, knock: Knock, token: &str) {
+    let examined = examine(&shard, knock.app, token).await;
     shard.turn(|state, shard| {
-        let Knock { key, nsp, auth, ack, .. } = knock;
         state.with_session(shard, key, |state, session| {
             session.busy = false;
-            let examined = examined.and_then(|identity| state.not_revoked(app, identity));
-            state.examined(shard, session, nsp, auth, ack, examined.map(Some));
+            let examined = examined.and_then(|identity| state.not_revoked(knock.app, identity));
+            state.examined(shard, session, knock, examined.map(Some));
         });
     });
 }
@@ -55,7 +49,11 @@ async fn examine(shard: &Shard, app: u16, token: &str) -> Result<Identity, Token
     let verifier = shard.shared.app(app).verifier.as_ref().ok_or(TokenError::Missing)?;
     let mut identity = verifier.verify_with_newer_keys(token, unix_ms() / 1000).await?;
     if let Some(hook) = shard.hook(app) {
+        let own_name = identity.name.clone();
         hook.admit(&mut identity).await?;
+        if shard.shared.app(app).dialect.believes_names_of_tokens() {
+            identity.name = own_name.or(identity.name);
+        }
     }
     Ok(identity)
 }
@@ -104,8 +102,11 @@ fn end_without_sockets(shard: &Shard, session: &mut Session) {
     if let Some(io) = session.io.as_mut().filter(|_| session.engine.transport().is_none()) {
         return io.expect_connect(shard.now(), LEAVE_MS);
     }
-    let config = &shard.shared.app(session.app).engine;
-    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenRevoked));
+    session.close(
+        shard,
+        CloseReason::TokenRevoked,
+        "it, or every token of its user, was revoked while connected",
+    );
 }
 
 impl State {
@@ -128,9 +129,9 @@ impl State {
         for entry in self.sessions.entries_mut() {
             let Entry::Live(session) = entry else { continue };
             let by_revoked = |socket: &super::session::Socket| {
-                socket.identity.as_deref().is_some_and(|identity| list.has(identity))
+                socket.app == app && socket.identity.as_deref().is_some_and(|identity| list.has(identity))
             };
-            if session.app == app && session.sockets.iter().any(by_revoked) {
+            if session.sockets.iter().any(by_revoked) {
                 hit.push(session.key);
             }
         }
@@ -144,7 +145,7 @@ impl State {
         let revoked: Vec<u32> = session
             .sockets
             .iter()
-            .filter(|s| s.identity.as_deref().is_some_and(|identity| self.is_revoked(session.app, identity)))
+            .filter(|s| s.identity.as_deref().is_some_and(|identity| self.is_revoked(s.app, identity)))
             .map(|socket| socket.serial)
             .collect();
         if revoked.is_empty() {
@@ -159,8 +160,8 @@ impl State {
     }
 
     fn cut_socket(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let (app, hook) = (shard.shared.app(session.app), shard.hook(session.app));
         let Some(socket) = session.socket_by_serial(serial) else { return };
+        let (app, hook) = (shard.shared.app(socket.app), shard.hook(socket.app));
         let (nsp, accepted) = (socket.nsp.clone(), socket.accepted);
         shard.shared.metrics.auth_failures.with_label_values(&["revoked_live"]).inc();
         if let (Some(hook), Some(identity)) = (hook, &socket.identity) {
@@ -204,8 +205,8 @@ impl State {
         }
     }
 
-    pub(super) fn knock(&mut self, session: &mut Session, knock: Knock) {
+    pub(super) fn knock(&mut self, session: &mut Session, knock: Knock, token: String) {
         session.busy = true;
-        self.tasks.push(Task::Knock(knock));
+        self.tasks.push(Task::Knock { key: session.key, knock, token });
     }
 }

@@ -2,16 +2,13 @@
 
 use std::rc::Rc;
 
-use dialects::{Audience, BackendAction, Command, Delivery, Join};
-use domain::{Rejection, UserId};
-use hub::RoomKey;
+use cluster::TraceParent;
+use dialects::{BackendAction, Delivery};
+use domain::Rejection;
 use serde_json::Value;
 
-use super::commands::{self, Actor};
 use super::emit::{Stamp, Telling};
-use super::session::Entry;
-use super::{Shard, State, chat};
-use crate::clock::unix_ms;
+use super::{Shard, chat};
 use crate::members::{self, Move};
 use crate::revocation::{self, Revoked, Terms};
 
@@ -22,6 +19,7 @@ pub async fn carry_out(
     app: u16,
     action: BackendAction,
     stamp: Stamp,
+    trace: Option<TraceParent>,
 ) -> Result<Option<(&'static str, Value)>, Rejection> {
     let namespace = &shard.shared.app(app).config.namespace;
     match action {
@@ -37,6 +35,7 @@ pub async fn carry_out(
                 args: &emission.args,
                 except: emission.except.iter().map(|id| &**id).collect(),
                 receipt: None,
+                trace,
             };
             match emission.delivery {
                 Delivery::Ephemeral => telling.publish(shard)?,
@@ -46,7 +45,8 @@ pub async fn carry_out(
         }
         BackendAction::Post(post) => {
             let args = post.args;
-            let message = chat::post(shard, chat::Origin { app, namespace, socket: None }, *post).await?;
+            let message =
+                chat::post(shard, chat::Origin { app, namespace, socket: None, trace }, *post).await?;
             let said = serde_json::from_slice(&args(&message).tail).unwrap_or_default();
             Ok(Some(("posted", said)))
         }
@@ -69,48 +69,14 @@ pub async fn carry_out(
             Ok(Some(("moved", moved.into())))
         }
         BackendAction::Revoke(user) => {
-            let terms = Terms { issued_until_s: Some(unix_ms() / 1000), until_s: None };
-            let bus = &shard.shared.bus;
-            let stored = revocation::revoke(bus, shard.shared.app(app), &Revoked::User(user), &terms).await;
-            stored.map_err(|_| Rejection::Unavailable)?;
-            Ok(None)
+            let (bus, app) = (&shard.shared.bus, shard.shared.app(app));
+            let stored = revocation::revoke(bus, app, &Revoked::User(user), &Terms::default()).await;
+            stored.map(|_| None).map_err(|_| Rejection::Unavailable)
         }
-    }
-}
-
-/// Moves a user's sockets on this thread; returns how many there are.
-pub async fn move_user(shard: &Rc<Shard>, app: u16, order: &Move) -> Result<usize, Rejection> {
-    let actors = shard.turn(|state, shard| state.actors_of(shard, app, &order.user));
-    for actor in &actors {
-        let join = |room: &domain::RoomId| Join { room: room.clone(), note: None, participant: None };
-        let commands = [
-            (!order.join.is_empty()).then(|| Command::Join(order.join.iter().map(join).collect())),
-            (!order.leave.is_empty()).then(|| Command::Leave(order.leave.clone())),
-        ];
-        for command in commands.into_iter().flatten() {
-            let moved = commands::execute(shard, actor, command).await;
-            let is_here = shard.turn(|state, _| state.socket_ix(actor).is_some());
-            moved.map(drop).or_else(|rejection| if is_here { Err(rejection) } else { Ok(()) })?;
+        BackendAction::Restore(user) => {
+            let (bus, app) = (&shard.shared.bus, shard.shared.app(app));
+            let stored = revocation::restore(bus, app, &Revoked::User(user)).await;
+            stored.map(|_| None).map_err(|_| Rejection::Unavailable)
         }
-    }
-    Ok(actors.len())
-}
-
-impl State {
-    /// The user's sockets, found in the room of all devices of the user.
-    fn actors_of(&mut self, shard: &Shard, app: u16, user: &UserId) -> Vec<Actor> {
-        let Some(room) = shard.shared.app(app).dialect.room_of(&Audience::User(user.clone())) else {
-            return Vec::new();
-        };
-        let targets: Vec<_> = self.hub.members(&RoomKey::new(app, room.as_str())).collect();
-        let actor = |target: super::session::Target| match self.sessions.get_mut(target.session)? {
-            Entry::Live(session) => {
-                let socket = session.sockets.iter().find(|socket| socket.serial == target.serial)?;
-                socket.identity.as_ref().filter(|identity| identity.user == *user)?;
-                Some(Actor::of(session, socket))
-            }
-            Entry::Arriving(_) | Entry::Out => None,
-        };
-        targets.into_iter().filter_map(actor).collect()
     }
 }

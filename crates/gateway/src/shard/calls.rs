@@ -46,7 +46,8 @@ pub async fn call(
         act,
     };
     let app = shard.shared.app(actor.app);
-    let decided = match shard.shared.coordinator.ask(app, &Request::Call(Box::new(command))).await {
+    let request = Request::Call(Box::new(command));
+    let decided = match shard.shared.coordinator.ask(app, &request, actor.trace()).await {
         Ok(Reply::Call(decided)) => Ok(decided),
         Ok(_) => Err(misreply(app)),
         Err(rejection) => Err(rejection),
@@ -178,7 +179,7 @@ pub async fn choose(shard: &Rc<Shard>, actor: &Actor, change: ChoiceChange) -> R
         change,
     };
     let app = shard.shared.app(actor.app);
-    match shard.shared.coordinator.ask(app, &request).await? {
+    match shard.shared.coordinator.ask(app, &request, actor.trace()).await? {
         Reply::Presence(presence) => Ok(Outcome::Chosen(presence)),
         _ => Err(misreply(app)),
     }

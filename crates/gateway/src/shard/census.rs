@@ -98,17 +98,11 @@ impl Census {
 impl State {
     /// Counts an accepted socket, or counts it anew when it speaks for somebody else. `since_ms`: when it was accepted, if that
     /// was at another node.
-    pub(super) fn count_socket(
-        &mut self,
-        shard: &Shard,
-        app: u16,
-        socket: &mut Socket,
-        since_ms: Option<u64>,
-    ) {
-        self.uncount_socket(shard, app, socket);
+    pub(super) fn count_socket(&mut self, shard: &Shard, socket: &mut Socket, since_ms: Option<u64>) {
+        self.uncount_socket(shard, socket);
         let before = socket.counted.take().map(|counted| counted.since_ms);
         let counted = Counted::new(since_ms.or(before).unwrap_or_else(unix_ms), socket.identity.as_deref());
-        self.census.add(app, &counted);
+        self.census.add(socket.app, &counted);
         socket.counted = Some(counted);
         shard.shared.census.fetch_add(1, Ordering::Relaxed);
     }
@@ -116,18 +110,17 @@ impl State {
     /// A counted socket speaks for somebody else.
     pub(super) fn count_again(&mut self, shard: &Shard, actor: &Actor) {
         self.with_session(shard, actor.session, |state, session| {
-            let app = session.app;
             let socket = session.socket_by_serial(actor.serial).filter(|socket| socket.counted.is_some());
             if let Some(socket) = socket {
-                state.count_socket(shard, app, socket, None);
+                state.count_socket(shard, socket, None);
             }
         });
     }
 
     /// The socket is gone, or goes on elsewhere.
-    pub(super) fn uncount_socket(&mut self, shard: &Shard, app: u16, socket: &Socket) {
+    pub(super) fn uncount_socket(&mut self, shard: &Shard, socket: &Socket) {
         if let Some(counted) = &socket.counted {
-            self.census.remove(app, counted);
+            self.census.remove(socket.app, counted);
             shard.shared.census.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -140,16 +133,16 @@ impl State {
     /// Sockets of an application, up to `limit`.
     pub(super) fn clients(&mut self, app: u16, node: NodeId, limit: usize) -> Vec<Client> {
         let sessions = self.sessions.entries_mut().filter_map(|entry| match entry {
-            Entry::Live(session) if session.app == app => Some(session),
+            Entry::Live(session) => Some(session),
             _ => None,
         });
-        sessions.flat_map(|session| clients_of(session, node)).take(limit).collect()
+        sessions.flat_map(|session| clients_of(session, app, node)).take(limit).collect()
     }
 }
 
-fn clients_of(session: &Session, node: NodeId) -> impl Iterator<Item = Client> {
+fn clients_of(session: &Session, app: u16, node: NodeId) -> impl Iterator<Item = Client> {
     let transport = if session.links.is_empty() { "polling" } else { "websocket" };
-    session.sockets.iter().filter_map(move |socket| {
+    session.sockets.iter().filter(move |socket| socket.app == app).filter_map(move |socket| {
         let counted = socket.counted.as_ref()?;
         let identity = socket.identity.as_deref();
         Some(Client {

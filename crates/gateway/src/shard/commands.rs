@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cluster::TraceParent;
 use cluster::moving::MoveOwnerInput;
 use dialects::{Command, Delivery, Emission, Join, Membership, Outcome, Participant};
 use domain::{Identity, Rejection, RoomId};
@@ -17,7 +18,7 @@ use super::emit::{Stamp, Telling};
 use super::moving::SocketRooms;
 use super::presence::Gone;
 use super::session::{Entry, Session, SessionKey, Socket};
-use super::{Shard, State, admission, audience, calls, chat, feeds, identify, journal, watch};
+use super::{Shard, State, admission, audience, calls, chat, feeds, identify, journal, placing, watch};
 use crate::app::App;
 use crate::node::Unavailable;
 use crate::roster::Change;
@@ -32,7 +33,7 @@ pub enum Task {
     /// The session waits for its outcome.
     Command { actor: Actor, command: Command, waiting: Waiting },
     /// A CONNECT whose token takes a while.
-    Knock(admission::Knock),
+    Knock { key: SessionKey, knock: admission::Knock, token: String },
     /// Senders are told what has been delivered.
     Receipts,
     /// What a socket that is gone leaves behind.
@@ -40,7 +41,9 @@ pub enum Task {
     /// A room's list of participants changed.
     Roster { app: u16, change: Change },
     /// Rooms of an arriving session: subscribe, then tell the taker.
-    Subscribe { app: u16, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    Subscribe { apps: Vec<u16>, rooms: Vec<RoomKey>, mv: u64, seq: u32 },
+    /// A session has arrived while the back end moved its user.
+    Place { app: u16, order: std::sync::Arc<crate::members::Move> },
     /// The list of a socket that moved away changes once it is listed at its new node.
     RosterLater { app: u16, rooms: Vec<(Box<str>, Participant)> },
     /// The record of a user's devices changed.
@@ -59,23 +62,31 @@ pub struct Actor {
     pub namespace: Box<str>,
     /// `None` only in applications without tokens.
     pub identity: Option<Arc<Identity>>,
+    /// What it does belongs to this trace. Mostly to none: a place for it costs nothing then.
+    pub traced: Option<Box<TraceParent>>,
     ix: SocketIx,
 }
 
 impl Actor {
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.traced.as_deref().copied()
+    }
+
     /// As who posts.
     pub(super) fn origin(&self) -> chat::Origin<'_> {
-        chat::Origin { app: self.app, namespace: &self.namespace, socket: Some(&self.socket) }
+        let socket = Some(&*self.socket);
+        chat::Origin { app: self.app, namespace: &self.namespace, socket, trace: self.trace() }
     }
 
     pub fn of(session: &Session, socket: &Socket) -> Self {
         Self {
-            app: session.app,
+            app: socket.app,
             session: session.key,
             serial: socket.serial,
             socket: socket.id.clone(),
             namespace: socket.nsp.as_str().into(),
             identity: socket.identity.clone(),
+            traced: None,
             ix: socket.ix,
         }
     }
@@ -92,15 +103,20 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
             }
             shard.turn(|state, shard| state.settle_command(shard, waiting, outcome));
         }
-        Task::Knock(knock) => admission::answer(shard, knock).await,
+        Task::Knock { key, knock, token } => admission::answer(shard, key, knock, &token).await,
         Task::Farewell { actor, command } => {
             if let Err(rejection) = execute(&shard, &actor, command).await {
                 tracing::debug!(%rejection, "a socket's farewell was not published");
             }
         }
         Task::Receipts => chat::tell(shard).await,
+        Task::Place { app, order } => {
+            if let Err(rejection) = placing::move_user(&shard, app, &order).await {
+                tracing::warn!(%rejection, "who moved to this node was not put where the back end wants it");
+            }
+        }
         Task::Roster { app, change } => write_roster(&shard, app, change).await,
-        Task::Subscribe { app, rooms, mv, seq } => {
+        Task::Subscribe { apps, rooms, mv, seq } => {
             let held = interest(&shard, rooms.clone()).await;
             shard.turn(|state, shard| {
                 // Abandoned before the interest was asked for: nobody else would take it back.
@@ -108,7 +124,7 @@ pub async fn run(shard: Rc<Shard>, task: Task) {
                     shard.shared.node.release(room, shard.ix);
                 }
                 match held {
-                    Ok(()) => state.pass_subscription(shard, app, mv, seq),
+                    Ok(()) => state.pass_subscription(shard, apps, mv, seq),
                     Err(Unavailable) => {
                         shard.shared.peers.taker(cluster::moving::TakerInput::ClientGone { mv });
                     }
@@ -241,6 +257,7 @@ pub(super) async fn announce_to_taker(
         let key = session.move_key()?.clone();
         let rooms = vec![SocketRooms {
             id: actor.socket.to_string(),
+            namespace: Some(actor.namespace.to_string()),
             rooms: joined.iter().map(|key| key.room.to_string()).collect(),
             left: left.iter().map(|key| key.room.to_string()).collect(),
         }];

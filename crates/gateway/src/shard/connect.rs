@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster::sid::{log_name, socket_id};
 use dialects::{Action, TokenFailure};
 use domain::Identity;
-use engineio::{CloseReason, Input, Message};
+use engineio::{CloseReason, Message};
 use socketio::{AckId, Event, Incoming, Json, Namespace, Violation};
 
 use super::actions::Run;
@@ -68,22 +68,22 @@ impl State {
         auth: Option<Json>,
         ack: Option<AckId>,
     ) {
-        let app = shard.shared.app(session.app);
-        if !app.dialect.has_namespace(nsp.as_str()) {
+        let Some(app) = shard.shared.app_with(session.app, nsp.as_str()) else {
             return self.refuse(shard, session, &nsp, "Invalid namespace", None);
-        }
-        let examined = match token_of(shard, session, auth.as_ref()) {
+        };
+        let knock = Knock { app, nsp, auth, ack };
+        let examined = match token_of(shard, session, &knock) {
             Ok(Some(token)) => {
-                let verified = verify(shard, session.app, &token);
-                if self.has_to_wait(shard, session.app, &verified) {
-                    return self.knock(session, Knock { key: session.key, nsp, auth, ack, token });
+                let verified = verify(shard, app, &token);
+                if self.has_to_wait(shard, app, &verified) {
+                    return self.knock(session, knock, token);
                 }
-                verified.and_then(|identity| self.not_revoked(session.app, identity)).map(Some)
+                verified.and_then(|identity| self.not_revoked(app, identity)).map(Some)
             }
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
-        self.examined(shard, session, nsp, auth, ack, examined);
+        self.examined(shard, session, knock, examined);
     }
 
     /// A CONNECT whose token is decided. `None`: the application asks for none.
@@ -91,13 +91,12 @@ impl State {
         &mut self,
         shard: &Shard,
         session: &mut Session,
-        nsp: Namespace,
-        auth: Option<Json>,
-        ack: Option<AckId>,
+        knock: Knock,
         examined: Result<Option<Identity>, TokenError>,
     ) {
-        let app = shard.shared.app(session.app);
-        journal::connected(shard, session, auth.as_ref(), &examined);
+        let app = shard.shared.app(knock.app);
+        journal::connected(shard, session, &knock, &examined);
+        let Knock { nsp, auth, ack, .. } = knock;
         let (identity, grace) = match examined {
             Ok(identity) => (identity, None),
             Err(TokenError::Unavailable(why)) => {
@@ -109,7 +108,11 @@ impl State {
                     why,
                     "a token cannot be checked"
                 );
-                return session.engine.handle(&app.engine, shard.now(), Input::Close(CloseReason::Internal));
+                return session.close(
+                    shard,
+                    CloseReason::Internal,
+                    format!("its token cannot be checked: {why}"),
+                );
             }
             Err(error) => {
                 shard.shared.metrics.auth_failures.with_label_values(&[error.name()]).inc();
@@ -126,14 +129,17 @@ impl State {
         let id = socket_id(rand::random());
         let serial = session.new_serial();
         let ix = self.hub.insert(&id, Target { session: session.key, serial });
-        let expires = expiry(shard, session.app, identity.as_ref());
+        let expires = expiry(shard, app.ix, identity.as_ref());
+        let identity = identity.map(Arc::new);
         session.sockets.push(Socket {
             serial,
+            app: app.ix,
             nsp: nsp.clone(),
             id: id.into(),
             ix,
-            identity: identity.map(Arc::new),
+            identity: identity.inspect(|identity| session.access.is_of(identity)),
             memberships: Vec::new(),
+            placed: Vec::new(),
             calls: Vec::new(),
             listed: Vec::new(),
             stage: 0,
@@ -183,18 +189,19 @@ impl State {
         journal::disconnected(shard, session, &socket, why);
         self.typing_gone(shard, session.key, socket.serial);
         self.tasks.extend(farewells(shard, session, &socket));
-        self.leave_all(shard, session.app, &socket);
+        self.leave_all(shard, &socket);
     }
 
     /// Takes a socket out of the hub and its rooms' lists.
-    pub(super) fn leave_all(&mut self, shard: &Shard, app: u16, socket: &Socket) {
+    pub(super) fn leave_all(&mut self, shard: &Shard, socket: &Socket) {
+        let app = socket.app;
         shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(app).name()]).dec();
         for room in self.hub.remove(socket.ix) {
             shard.shared.node.release(room, shard.ix);
         }
-        self.uncount_socket(shard, app, socket);
+        self.uncount_socket(shard, socket);
         entering::count(shard, app, socket.calls.len(), 0);
-        if let Some(gone) = Self::gone(shard, app, socket) {
+        if let Some(gone) = Self::gone(shard, socket) {
             self.unlist_device(shard, &gone);
         }
         for (room, participant) in &socket.listed {
@@ -205,16 +212,14 @@ impl State {
 
     /// A socket's token has run out: what follows is the application's setting.
     pub(super) fn token_expired(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = shard.shared.app(session.app);
+        let Some(socket) = session.socket_by_serial(serial) else { return };
+        let app = shard.shared.app(socket.app);
         match app.config.on_token_expiry {
             OnTokenExpiry::Close => match app.dialect.grace_of_expired() {
                 Some(words) => {
                     self.begin_grace(shard, session, serial, CloseReason::TokenExpired, words);
                 }
-                None => {
-                    let config = &app.engine;
-                    session.engine.handle(config, shard.now(), Input::Close(CloseReason::TokenExpired));
-                }
+                None => session.close(shard, CloseReason::TokenExpired, expired_at(session, serial)),
             },
             OnTokenExpiry::Warn => {
                 shard.shared.metrics.auth_failures.with_label_values(&["expired_live"]).inc();
@@ -234,7 +239,7 @@ pub(super) fn farewells(shard: &Shard, session: &Session, socket: &Socket) -> Ve
     if !socket.accepted {
         return Vec::new();
     }
-    let dialect = &shard.shared.app(session.app).dialect;
+    let dialect = &shard.shared.app(socket.app).dialect;
     let actions = dialect.disconnected(&socket.view(session.opening.handshake.as_deref()));
     let commands = actions.into_iter().filter_map(|action| match action {
         dialects::Action::Run(command, _) => Some(command),
@@ -257,18 +262,25 @@ pub(super) fn expiry(shard: &Shard, app: u16, identity: Option<&Identity>) -> Op
 }
 
 fn violated(shard: &Shard, session: &mut Session, violation: Violation) {
-    tracing::debug!(session = log_name(&session.sid), %violation, "protocol violation");
     let reason = match violation {
         Violation::ConnectTimeout => CloseReason::ConnectTimeout,
         _ => CloseReason::BadMessage,
     };
-    session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::Close(reason));
+    session.close(shard, reason, violation.to_string());
+}
+
+/// What the log tells of a token that ran out.
+fn expired_at(session: &Session, serial: u32) -> String {
+    let socket = session.sockets.iter().find(|socket| socket.serial == serial);
+    let identity = socket.and_then(|socket| socket.identity.as_deref());
+    let at = identity.and_then(|identity| identity.expires_at);
+    at.map_or_else(|| "exp is past".to_owned(), |at| format!("exp was {at}"))
 }
 
 /// `None`: the application asks for no token.
-fn token_of(shard: &Shard, session: &Session, auth: Option<&Json>) -> Result<Option<String>, TokenError> {
-    let Some(config) = &shard.shared.app(session.app).config.token else { return Ok(None) };
-    let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
+fn token_of(shard: &Shard, session: &Session, knock: &Knock) -> Result<Option<String>, TokenError> {
+    let Some(config) = &shard.shared.app(knock.app).config.token else { return Ok(None) };
+    let auth: Option<serde_json::Value> = knock.auth.as_ref().and_then(|auth| auth.parse().ok());
     let none = http::HeaderMap::new();
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
     let plain = session.plain.as_ref().and_then(|front| front.token.as_ref()).map(|token| token.0.clone());

@@ -7,8 +7,9 @@ use engineio::{CloseReason, Input};
 use hub::{Broadcast, Order};
 
 use super::session::{Entry, Moving, SessionKey};
+use super::turns::too_slow;
 use super::unauthenticated::Muted;
-use super::{Shard, State};
+use super::{Shard, State, trace};
 use crate::link::{self, Pushed};
 use crate::node::Fed;
 
@@ -95,16 +96,19 @@ impl State {
                 match direct {
                     Some(_) if queued + size > limit => slow.push(target.session),
                     Some(link) => {
-                        if link.push(broadcast.ws_for(link.plain, link.habits.compress_over).clone())
-                            == Pushed::List
-                        {
+                        let bytes = broadcast.ws_for(link.plain, link.habits.compress_over).clone();
+                        let count = bytes.len() as u64;
+                        if link.push(bytes) == Pushed::List {
                             dirty.push(link.clone());
                         }
+                        session.access.traffic.messages_out += 1;
+                        session.access.traffic.bytes_out += count;
                     }
                     None => {
                         if session.paused || !session.held_answers.is_empty() {
                             session.engine.excuse(engine_config, now);
                         }
+                        session.access.traffic.messages_out += 1;
                         for frame in broadcast.frames_for(session.plain.is_some()).packets() {
                             session.engine.handle(engine_config, now, Input::Send(frame.clone()));
                         }
@@ -124,9 +128,12 @@ impl State {
             }
             Some(Entry::Out) | None => {}
         });
+        if receivers > 0 {
+            trace::delivered(shard, broadcast, receivers);
+        }
         shard.shared.metrics.deliveries.inc_by(receivers as u64);
         shard.shared.metrics.dropped_ephemeral.inc_by(dropped);
-        self.cut_slow(shard, slow);
+        self.cut_slow(shard, slow, limit);
     }
 
     /// A call as it is now: its sockets take note, and those whose device is not in it leave its rooms. Where an event came with
@@ -157,12 +164,12 @@ impl State {
         for target in told {
             self.see_live(shard, target.session, target.serial, view);
         }
-        self.cut_slow(shard, slow);
+        self.cut_slow(shard, slow, limit);
     }
 
-    fn cut_slow(&mut self, shard: &Shard, slow: Vec<SessionKey>) {
+    fn cut_slow(&mut self, shard: &Shard, slow: Vec<SessionKey>, limit: usize) {
         for key in slow {
-            self.close(shard, key, CloseReason::SlowClient);
+            self.close(shard, key, CloseReason::SlowClient, too_slow(limit));
             self.abandon_arriving(shard, key);
         }
     }

@@ -8,7 +8,7 @@ use bus::{Append, AppendError};
 use bytes::Bytes;
 use cluster::sid::ulid;
 use cluster::subject::{RoomClass, RoomSubjects, slot_of};
-use cluster::{Envelope, Receipt};
+use cluster::{Envelope, Receipt, TraceParent};
 use dialects::{Emission, Out};
 use domain::{Rejection, RoomId};
 use hub::RoomKey;
@@ -31,6 +31,7 @@ pub struct Telling<'a> {
     pub except: Vec<&'a str>,
     /// Set where the sender of a stored message waits to hear that somebody has it.
     pub receipt: Option<Receipt<'a>>,
+    pub trace: Option<TraceParent>,
 }
 
 /// What makes an event one of a kind: who stores an event again under its stamp finds it stored.
@@ -58,6 +59,7 @@ impl<'a> Telling<'a> {
             args: &emission.args,
             except: if emission.except_self { vec![&*actor.socket] } else { Vec::new() },
             receipt: None,
+            trace: actor.trace(),
         }
     }
 
@@ -126,6 +128,7 @@ impl<'a> Telling<'a> {
             except: self.except.clone(),
             view: None,
             receipt: self.receipt,
+            trace: self.trace,
         };
         self.rooms.iter().enumerate().map(move |(at, room)| {
             envelope.at = u16::try_from(at).unwrap_or(u16::MAX);

@@ -175,7 +175,7 @@ impl State {
         serial: u32,
         broadcast: &Arc<Broadcast>,
     ) {
-        let room = RoomKey::new(session.app, broadcast.room());
+        let room = RoomKey::new(broadcast.app, broadcast.room());
         let Some(ix) = session.socket_by_serial(serial).map(|socket| socket.ix) else { return };
         if !self.hub.contains(ix, &room) {
             return;
@@ -189,13 +189,12 @@ impl State {
     /// What waited for a socket that was not let in may be for it by another of its rooms: those copies passed while this one
     /// waited. Later ones are yet to come.
     fn rescue(&mut self, shard: &Shard, session: &mut Session, entering: Entering) {
-        let delivered = self.hub.delivered(session.app);
         for broadcast in entering.held {
             let Order::Recoverable(seq) = broadcast.order else { continue };
             let Some(ix) = session.socket_by_serial(entering.serial).map(|socket| socket.ix) else { return };
             let mut later = broadcast.rooms[broadcast.at + 1..].iter().zip(seq + 1..);
-            let other = later.find(|(room, _)| self.hub.contains(ix, &RoomKey::new(session.app, room)));
-            if other.is_some_and(|(_, seq)| seq <= delivered) {
+            let other = later.find(|(room, _)| self.hub.contains(ix, &RoomKey::new(broadcast.app, room)));
+            if other.is_some_and(|(_, seq)| seq <= self.hub.delivered(broadcast.app)) {
                 send_frames(shard, session, &broadcast);
             }
         }
@@ -206,8 +205,7 @@ impl State {
         let Some(socket) = session.socket_by_serial(serial) else { return Seen::Old };
         let before = socket.calls.len();
         let seen = socket.see(view);
-        let after = socket.calls.len();
-        count(shard, session.app, before, after);
+        count(shard, socket.app, before, socket.calls.len());
         if seen == Seen::Out {
             self.leave_rooms(shard, session, serial, &view.call);
             if let Some(entering) = session.entering.take_if(|entering| entering.call == view.call) {
@@ -223,10 +221,9 @@ impl State {
     }
 
     fn leave_rooms(&mut self, shard: &Shard, session: &mut Session, serial: u32, call: &CallId) {
-        let app = session.app;
         let Some(socket) = session.socket_by_serial(serial) else { return };
         let Some(identity) = &socket.identity else { return };
-        for room in rooms(app, call, &identity.user) {
+        for room in rooms(socket.app, call, &identity.user) {
             if self.hub.leave(socket.ix, &room) == Some(true) {
                 shard.shared.node.release(room, shard.ix);
             }

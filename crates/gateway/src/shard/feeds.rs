@@ -133,6 +133,7 @@ fn telling<'a>(app: &'a App, app_ix: u16, rooms: &'a [RoomId], event: &'a str, a
         args,
         except: Vec::new(),
         receipt: None,
+        trace: None,
     }
 }
 

@@ -5,9 +5,9 @@
 use cluster::sid::log_name;
 use dialects::{Command, Outcome};
 use domain::{Identity, Rejection, RoomId};
-use socketio::Json;
 
 use super::Shard;
+use super::admission::Knock;
 use super::commands::Actor;
 use super::session::{Session, Socket};
 use crate::auth::{TokenError, find_token};
@@ -20,14 +20,14 @@ fn is_kept(shard: &Shard, app: u16) -> bool {
 pub fn connected(
     shard: &Shard,
     session: &Session,
-    auth: Option<&Json>,
+    knock: &Knock,
     examined: &Result<Option<Identity>, TokenError>,
 ) {
-    if !is_kept(shard, session.app) {
+    if !is_kept(shard, knock.app) {
         return;
     }
-    let app = shard.shared.app(session.app);
-    let auth: Option<serde_json::Value> = auth.and_then(|auth| auth.parse().ok());
+    let app = shard.shared.app(knock.app);
+    let auth: Option<serde_json::Value> = knock.auth.as_ref().and_then(|auth| auth.parse().ok());
     let none = http::HeaderMap::new();
     let headers = session.opening.headers.as_deref().unwrap_or(&none);
     let found =
@@ -92,11 +92,11 @@ pub fn settled(shard: &Shard, actor: &Actor, step: Step, outcome: &Result<Outcom
 
 /// A socket has ended.
 pub fn disconnected(shard: &Shard, session: &Session, socket: &Socket, why: &'static str) {
-    if is_kept(shard, session.app) {
+    if is_kept(shard, socket.app) {
         tracing::info!(
             session = log_name(&session.sid),
             socket = &*socket.id,
-            app = shard.shared.app(session.app).name(),
+            app = shard.shared.app(socket.app).name(),
             user = socket.identity.as_ref().map(|identity| identity.user.as_str()),
             why,
             "[RT Gateway] disconnect"

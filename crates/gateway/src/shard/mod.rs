@@ -1,11 +1,12 @@
 //! One core: its sessions, its part of the hub, and everything they do, on one thread without locks.
 //!
 //! All state sits in [`State`], entered through [`Shard::turn`]: whatever a turn queues for a socket goes out in one write at
-//! its end. `session` is the state of one session, `turns` what happens to it, `connect` how sockets come and go, `actions` and
+//! its end. `session` is the state of one session, `turns` what happens to it, `access` what the log tells of it, `connect` how sockets come and go, `actions` and
 //! `commands` what dialects ask for (`calls` and `watch` what of it concerns calls and other users, `chat` the writers of
 //! conversations), `emit` events on their way to rooms, `admission` tokens that take a while or are revoked, `audience` the rooms of everybody, `backend` what back ends' calls do, `census` how many there are, `entering` where sockets stand towards calls, `presence` which sockets are devices of their users, `deliver`
-//! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines.
+//! the hot path of a broadcast, `reader` the task behind a WebSocket, `plain` the frames of plain WebSockets, `moving` the session move, `timers` the deadlines, `trace` the spans.
 
+mod access;
 mod actions;
 mod admission;
 mod audience;
@@ -22,11 +23,13 @@ mod feeds;
 mod identify;
 mod journal;
 mod moving;
+mod placing;
 mod plain;
 mod presence;
 mod reader;
 mod session;
 mod timers;
+mod trace;
 mod turns;
 mod unauthenticated;
 mod watch;
@@ -42,9 +45,10 @@ use cluster::forwarding::{Answer, Ask, ForwardKey};
 use cluster::moving::{MoveKey, MoveOwnerOutput, TakerOutput};
 use cluster::sid::{NodeId, SidKey};
 use domain::Rejection;
-use engineio::{CloseReason, PollId};
+use engineio::PollId;
 use hub::Hub;
 use rustc_hash::FxHashMap;
+use telemetry::trace::Tracer;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::api::{self, Api};
@@ -63,9 +67,12 @@ use crate::revocation::{self, News};
 use crate::roster::{Roster, RosterStore, Sweeps};
 use crate::stats::{AppCount, Client};
 
+pub(crate) use access::TARGET as ACCESS;
+pub use access::Transport;
 pub use backend::carry_out;
 pub use emit::Stamp;
 pub use session::{Opening, SessionKey};
+pub use trace::{of_call, parent};
 
 /// What all threads of a node share.
 #[derive(Debug)]
@@ -80,6 +87,7 @@ pub struct Shared {
     pub census: AtomicU64,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub bus: Bus,
     pub node: Node,
     pub peers: Peers,
@@ -92,6 +100,12 @@ pub struct Shared {
 impl Shared {
     pub fn app(&self, ix: u16) -> &App {
         &self.apps[usize::from(ix)]
+    }
+
+    /// The application that has this namespace at the door of another.
+    pub fn app_with(&self, front: u16, namespace: &str) -> Option<u16> {
+        let site = &self.app(front).site;
+        site.iter().copied().find(|ix| self.app(*ix).dialect.has_namespace(namespace))
     }
 
     /// Takes a place for a session; `false`: the application's limit is reached.
@@ -440,8 +454,7 @@ impl Shard {
             Control::Moving(output) => self.turn(|state, shard| state.on_move_owner(shard, output)),
             Control::Taking(output) => self.turn(|state, shard| state.on_taker(shard, output)),
             Control::Drain { batch, done } => {
-                let left =
-                    self.turn(|state, shard| state.close_some(shard, batch, CloseReason::ServerShutdown));
+                let left = self.turn(|state, shard| state.close_some(shard, batch));
                 let _ = done.send(left);
             }
             Control::AskRevoked { app, identity, done } => {
@@ -478,7 +491,7 @@ impl Shard {
                 let shard = self.clone();
                 tokio::task::spawn_local(async move {
                     // The same.
-                    let _ = done.send(backend::move_user(&shard, app, &order).await);
+                    let _ = done.send(placing::move_user(&shard, app, &order).await);
                 });
             }
             // Who asked may have stopped waiting for either.

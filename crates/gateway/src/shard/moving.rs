@@ -10,12 +10,13 @@ mod arriving;
 mod leaving;
 
 use bytes::Bytes;
-use dialects::{Handshake, Membership, Participant};
+use dialects::{Handshake, Membership, Participant, Placed};
 use domain::Identity;
 use domain::call::View;
 use serde::{Deserialize, Serialize};
 use socketio::{FrozenConnections, Namespace};
 
+use super::access::PackedAccess;
 use super::session::SessionKey;
 use super::unauthenticated::PackedGrace;
 use super::{Shard, State};
@@ -24,6 +25,9 @@ use super::{Shard, State};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SocketRooms {
     pub id: String,
+    /// Says which application's rooms they are; `None` from nodes whose sessions have one application only.
+    #[serde(default)]
+    pub namespace: Option<String>,
     pub rooms: Vec<String>,
     /// Rooms that it has left since.
     #[serde(default)]
@@ -42,8 +46,14 @@ pub struct Packed {
     /// Name and value of the headers in which a token may stand.
     pub headers: Vec<(String, String)>,
     pub peer: std::net::IpAddr,
+    /// For the log.
+    #[serde(default)]
+    pub access: PackedAccess,
     /// The old node has applied the application's stream up to here.
     pub applied: u64,
+    /// The same of the other applications of its sockets, by name.
+    #[serde(default)]
+    pub applied_others: Vec<(String, u64)>,
     /// Ephemeral events the old node has delivered since the reservation.
     pub seen: Vec<u128>,
 }
@@ -54,6 +64,9 @@ pub struct PackedSocket {
     pub nsp: Namespace,
     pub identity: Option<Identity>,
     pub memberships: Vec<Membership>,
+    /// Where the back end has put it.
+    #[serde(default)]
+    pub placed: Vec<Placed>,
     pub listed: Vec<(Box<str>, Participant)>,
     pub stage: u32,
     pub accepted: bool,
@@ -75,14 +88,15 @@ pub struct PackedSocket {
 }
 
 /// Who waits for a barrier in the shard's feed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Barrier {
     /// A session that freezes behind it.
     Freezing(SessionKey),
-    /// A session that moved here: behind it the old node's deliveries are past.
-    Arrived(SessionKey),
-    /// A session that is arriving: behind it nothing comes that was published before its reservation.
-    Subscribed { mv: u64, seq: u32 },
+    /// A session that moved here: behind it the old node's deliveries of this application are past.
+    Arrived { key: SessionKey, app: u16 },
+    /// A session that is arriving: behind it, and behind those of the `rest` of its applications, nothing comes that was published
+    /// before its reservation.
+    Subscribed { mv: u64, seq: u32, rest: Vec<u16> },
 }
 
 /// With named fields: unknown ones are skipped and absent ones default at neighbouring versions.
@@ -95,9 +109,9 @@ impl State {
     pub(super) fn on_barrier(&mut self, shard: &Shard, token: u64, seq: Option<u64>) {
         match self.barriers.remove(&token) {
             Some(Barrier::Freezing(key)) => self.pass_freeze(shard, key, seq),
-            Some(Barrier::Arrived(key)) => self.feed_passed(shard, key, seq.is_some()),
-            Some(Barrier::Subscribed { mv, seq: number }) => {
-                self.subscribed(shard, mv, number, seq.is_some())
+            Some(Barrier::Arrived { key, app }) => self.feed_passed(shard, key, app, seq.is_some()),
+            Some(Barrier::Subscribed { mv, seq: number, rest }) => {
+                self.subscribed(shard, mv, number, rest, seq.is_some());
             }
             None => {}
         }

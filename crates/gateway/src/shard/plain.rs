@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use dialects::{Out, Token};
-use engineio::{CloseReason, Frame, Input, Message, WsId};
+use engineio::{CloseReason, Frame, Message, WsId};
 use hub::plain;
 use serde_json::{Value, json};
 use socketio::{AckId, Args, Json, Namespace};
 
+use super::access::Transport;
 use super::session::{Opening, Session, SessionKey};
 use super::{Shard, State};
 use crate::link::Link;
@@ -33,7 +34,7 @@ impl State {
         let app = shard.shared.app(opening.app);
         let ws = WsId(0);
         let engine = engineio::Session::websocket(shard.now(), &app.engine, ws);
-        let key = self.add(shard, opening, engine);
+        let key = self.add(shard, opening, engine, Transport::Plain);
         self.with_session(shard, key, |state, session| {
             session.links.push((ws, link));
             session.io = None;
@@ -140,8 +141,7 @@ impl State {
             error.as_object_mut().expect("it was made one").extend(more);
         }
         self.send_plain_event(shard, session, "error", Out::json(&error));
-        let config = &shard.shared.app(session.app).engine;
-        session.engine.handle(config, shard.now(), Input::Close(CloseReason::Unauthorized));
+        session.close(shard, CloseReason::Unauthorized, message);
     }
 
     /// The time to show a token is over.

@@ -66,13 +66,13 @@ pub async fn unlist_later(shard: Rc<Shard>, gone: Vec<Gone>, after: Duration) {
     shard.turn(|state, shard| gone.iter().for_each(|gone| state.unlist_device(shard, gone)));
 }
 
-fn key_of(app: u16, socket: &Socket) -> Option<UserKey> {
-    Some(UserKey { app, user: socket.identity.as_ref()?.user.clone() })
+fn key_of(socket: &Socket) -> Option<UserKey> {
+    Some(UserKey { app: socket.app, user: socket.identity.as_ref()?.user.clone() })
 }
 
 /// Rooms in which others see the socket's user come and go: where it is listed, and those that its application names.
-fn seen_in(shard: &Shard, app: u16, socket: &Socket) -> Vec<Box<str>> {
-    let dialect = &shard.shared.app(app).dialect;
+fn seen_in(shard: &Shard, socket: &Socket) -> Vec<Box<str>> {
+    let dialect = &shard.shared.app(socket.app).dialect;
     let named = socket.memberships.iter().map(|membership| &membership.room);
     let listed = socket.listed.iter().map(|(room, _)| room);
     listed.chain(named.filter(|room| dialect.tells_presence_in(room))).cloned().collect()
@@ -80,13 +80,14 @@ fn seen_in(shard: &Shard, app: u16, socket: &Socket) -> Vec<Box<str>> {
 
 impl State {
     /// An accepted socket is a device of its user from now on. `quiet_ms`: since its client was heard last.
-    pub(super) fn list_device(&mut self, shard: &Shard, app: u16, socket: &mut Socket, quiet_ms: Millis) {
+    pub(super) fn list_device(&mut self, shard: &Shard, socket: &mut Socket, quiet_ms: Millis) {
+        let app = socket.app;
         let Some(idle_ms) = self.devices.settings(app).map(|settings| settings.idle_ms) else { return };
-        let (Some(key), Some(identity)) = (key_of(app, socket), &socket.identity) else { return };
+        let (Some(key), Some(identity)) = (key_of(socket), &socket.identity) else { return };
         let heard =
             Heard { at: shard.now().saturating_sub(quiet_ms), idle: idle_ms > 0 && quiet_ms >= idle_ms };
         let device = Device { id: socket.id.clone(), idle: heard.idle };
-        let rooms = seen_in(shard, app, socket);
+        let rooms = seen_in(shard, socket);
         let change = self.devices.add(&key, identity.wire_id(), device, rooms.iter().map(|room| &**room));
         socket.heard = Some(heard);
         self.write_devices(change);
@@ -94,10 +95,10 @@ impl State {
     }
 
     /// What is to be unlisted for a socket that is gone; `None`: it never was listed.
-    pub(super) fn gone(shard: &Shard, app: u16, socket: &Socket) -> Option<Gone> {
+    pub(super) fn gone(shard: &Shard, socket: &Socket) -> Option<Gone> {
         socket.heard?;
-        let rooms = seen_in(shard, app, socket);
-        Some(Gone { user: key_of(app, socket)?, device: socket.id.clone(), rooms })
+        let rooms = seen_in(shard, socket);
+        Some(Gone { user: key_of(socket)?, device: socket.id.clone(), rooms })
     }
 
     pub(super) fn unlist_device(&mut self, shard: &Shard, gone: &Gone) {
@@ -114,18 +115,18 @@ impl State {
     pub(super) fn device_room(&mut self, actor: &Actor, room: &str, is_in: bool) {
         let Some(Entry::Live(session)) = self.sessions.get_mut(actor.session) else { return };
         let Some(socket) = session.socket_by_serial(actor.serial) else { return };
-        if let Some(key) = socket.heard.and_then(|_| key_of(actor.app, socket)) {
+        if let Some(key) = socket.heard.and_then(|_| key_of(socket)) {
             let change = if is_in { self.devices.enter(&key, room) } else { self.devices.leave(&key, room) };
             self.write_devices(change);
         }
     }
 
     /// The client says something.
-    pub(super) fn heard(&mut self, shard: &Shard, app: u16, socket: &mut Socket) {
+    pub(super) fn heard(&mut self, shard: &Shard, socket: &mut Socket) {
         let Some(heard) = &mut socket.heard else { return };
         heard.at = shard.now();
         if std::mem::take(&mut heard.idle)
-            && let Some(key) = key_of(app, socket)
+            && let Some(key) = key_of(socket)
         {
             let change = self.devices.set_idle(&key, &socket.id, false);
             self.write_devices(change);
@@ -144,18 +145,14 @@ impl State {
             _ => None,
         });
         for session in live {
-            let idle_ms = devices.settings(session.app).map_or(0, |settings| settings.idle_ms);
-            if idle_ms == 0 {
-                continue;
-            }
             for socket in &mut session.sockets {
+                let idle_ms = devices.settings(socket.app).map_or(0, |settings| settings.idle_ms);
                 let Some(heard) = &mut socket.heard else { continue };
-                if heard.idle || now.saturating_sub(heard.at) < idle_ms {
+                if idle_ms == 0 || heard.idle || now.saturating_sub(heard.at) < idle_ms {
                     continue;
                 }
                 heard.idle = true;
-                let change =
-                    key_of(session.app, socket).and_then(|key| devices.set_idle(&key, &socket.id, true));
+                let change = key_of(socket).and_then(|key| devices.set_idle(&key, &socket.id, true));
                 tasks.extend(change.map(Task::Devices));
             }
         }

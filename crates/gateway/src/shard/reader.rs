@@ -12,6 +12,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -32,13 +33,12 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// A handshake over WebSocket: the session begins when the connection has switched protocols.
 pub async fn open(shard: Rc<Shard>, opening: Opening, upgrade: OnUpgrade, habits: Habits) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
-    let app = opening.app;
+    let (app, peer) = (opening.app, opening.peer);
     let link = Rc::new(Link::new(stream, habits));
     let opened = shard.turn(|state, shard| state.open_websocket(shard, opening, link.clone()));
     match opened {
         Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
-        // The limit was reached between the check and now.
-        None => link.finish(crate::link::ws_close_bytes(1013)),
+        None => turn_away(&shard, app, peer, &link),
     }
 }
 
@@ -51,14 +51,22 @@ pub async fn open_plain(
     token: Option<dialects::Token>,
 ) {
     let Some((stream, ahead)) = switched(upgrade).await else { return };
-    let app = opening.app;
+    let (app, peer) = (opening.app, opening.peer);
     let link = Rc::new(Link::plain(stream, habits));
     let opened = shard.turn(|state, shard| state.open_plain(shard, opening, link.clone(), token));
     match opened {
         Some((key, ws)) => read(shard, app, key, ws, link, ahead).await,
-        // The limit was reached between the check and now.
-        None => link.finish(crate::link::ws_close_bytes(1013)),
+        None => turn_away(&shard, app, peer, &link),
     }
+}
+
+/// The application has as many sessions as it may; the protocol is switched already.
+fn turn_away(shard: &Shard, app: u16, peer: std::net::IpAddr, link: &Rc<Link>) {
+    let app = shard.shared.app(app).name();
+    shard.shared.metrics.handshakes_refused.with_label_values(&[app, "full"]).inc();
+    let known = "Too many sessions (limits.max_sessions)";
+    tracing::info!(target: super::ACCESS, app, %peer, transport = "websocket", reason = "full", known, node = %shard.shared.id, "request refused");
+    link.finish(crate::link::ws_close_bytes(1013));
 }
 
 /// A WebSocket for a session that polls: here, at another core, or at another node.
@@ -176,13 +184,13 @@ async fn read(shard: Rc<Shard>, app: u16, key: SessionKey, ws: WsId, link: Rc<Li
                 paused = state.ws_frame(shard, key, ws, frame);
             }
             if let Some(reason) = &end {
-                state.ws_gone(shard, key, ws, matches!(reason, End::TooLarge));
+                state.ws_gone(shard, key, ws, reason);
             }
             paused
         });
         if let Some(reason) = end {
             // What Engine.IO's clients are told is theirs to send; a plain client goes by the code.
-            if let End::Broken { code } = reason
+            if let End::Broken { code, .. } = reason
                 && link.plain
             {
                 link.finish(crate::link::ws_close_bytes(code));
@@ -214,15 +222,34 @@ enum Read {
 }
 
 /// Why nothing more is read.
-#[derive(Clone, Copy)]
-enum End {
-    Gone,
+pub enum End {
+    /// The client closed the WebSocket, with this code if it gave one.
+    Closed(Option<u16>),
+    /// The connection is gone.
+    Gone(Option<std::io::ErrorKind>),
     TooLarge,
     /// The client broke RFC 6455.
     Broken {
         code: u16,
+        what: &'static str,
     },
 }
+
+impl End {
+    /// For the log.
+    pub fn known(&self) -> String {
+        match self {
+            Self::Closed(Some(code)) => format!("the client closed the WebSocket with {code}"),
+            Self::Closed(None) => "the client closed the WebSocket".to_owned(),
+            Self::Gone(Some(kind)) => format!("the WebSocket's connection broke: {kind}"),
+            Self::Gone(None) => "the WebSocket's connection ended without a close frame".to_owned(),
+            Self::TooLarge => "too large a message".to_owned(),
+            Self::Broken { what, .. } => format!("the client broke RFC 6455: {what}"),
+        }
+    }
+}
+
+const NO_TEXT: End = End::Broken { code: 1007, what: "a text message that is no UTF-8" };
 
 /// What the session machine is given. A plain client's messages are packets without a type; the WebSocket's pong is its pong.
 fn frame(message: Option<Result<Message, Error>>, plain: bool) -> Read {
@@ -230,14 +257,19 @@ fn frame(message: Option<Result<Message, Error>>, plain: bool) -> Read {
         Some(Ok(Message::Text(text))) if plain => Read::Frame(Frame::message(text.as_str())),
         Some(Ok(Message::Text(text))) => match Text::try_from(Bytes::from(text)) {
             Ok(text) => Read::Frame(Frame::Text(text)),
-            Err(_) => Read::End(End::Broken { code: 1007 }),
+            Err(_) => Read::End(NO_TEXT),
         },
         Some(Ok(Message::Binary(bytes))) => Read::Frame(Frame::Binary(bytes)),
         Some(Ok(Message::Pong(_))) if plain => Read::Frame(Frame::Text(Text::from_static("3"))),
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Read::Nothing,
         Some(Err(Error::Capacity(_))) => Read::End(End::TooLarge),
-        Some(Err(Error::Utf8(_))) => Read::End(End::Broken { code: 1007 }),
-        Some(Err(Error::Protocol(_))) => Read::End(End::Broken { code: 1002 }),
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End(End::Gone),
+        Some(Err(Error::Utf8(_))) => Read::End(NO_TEXT),
+        Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) | None => {
+            Read::End(End::Gone(None))
+        }
+        Some(Err(Error::Protocol(_))) => Read::End(End::Broken { code: 1002, what: "a malformed frame" }),
+        Some(Ok(Message::Close(frame))) => Read::End(End::Closed(frame.map(|frame| frame.code.into()))),
+        Some(Err(Error::Io(error))) => Read::End(End::Gone(Some(error.kind()))),
+        Some(Err(_)) => Read::End(End::Gone(None)),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cluster::forwarding::{Answer, ForwardKey};
 use cluster::moving::MoveKey;
 use cluster::sid::NodeId;
-use dialects::{Handshake, Membership, Participant};
+use dialects::{Handshake, Membership, Participant, Placed};
 use domain::Identity;
 use engineio::{CloseReason, Frame, Message, PollId, WsId};
 use http::HeaderMap;
@@ -17,12 +17,14 @@ use slab::Slab;
 use socketio::{Connections, Namespace, Parser};
 use tokio::sync::oneshot;
 
+use super::access::Access;
 use super::census::Counted;
 use super::entering::Entering;
 use super::presence::Heard;
 use super::unauthenticated::Grace;
 use crate::clock::Millis;
 use crate::link::Link;
+use crate::members::Move;
 use crate::plain::Front;
 
 /// A session's place in its shard; never valid for another session.
@@ -71,6 +73,7 @@ pub struct Opening {
 pub struct Session {
     pub key: SessionKey,
     pub sid: Box<str>,
+    /// The application at whose door it came in, the first of its site: transport, limits and parser are its. Each socket has its own.
     pub app: u16,
     pub engine: engineio::Session,
     /// `None` at the bare Engine.IO layer.
@@ -86,6 +89,8 @@ pub struct Session {
     pub released: VecDeque<socketio::Event>,
     /// A command is under way: one at a time keeps the session's order.
     pub busy: bool,
+    /// Orders of the back end under way, which are no commands of its own: it does not freeze before they are carried out.
+    pub placing: usize,
     /// Readers of its WebSockets wait for room in `inbox`.
     pub paused: bool,
     /// The client is gone; what it had sent before is done first.
@@ -93,6 +98,7 @@ pub struct Session {
     /// Answers to POSTs that wait for room in `inbox`.
     pub held_answers: Vec<(PollId, engineio::Answer)>,
     pub opening: Opening,
+    pub access: Access,
     /// One of its sockets is on its way into a call.
     pub entering: Option<Box<Entering>>,
     /// One of its sockets is in its grace: who delivers looks closer.
@@ -116,22 +122,34 @@ pub enum Moving {
     /// Reserved. Ids of ephemeral events delivered meanwhile.
     Reserved { key: MoveKey, seen: Vec<u128> },
     /// The client has upgraded there: freeze as soon as no command is under way and the barrier is passed.
-    Freezing { key: MoveKey, seen: Vec<u128>, barrier: bool },
+    Freezing { key: MoveKey, seen: Vec<u128>, barriers: Option<Barriers> },
+}
+
+/// The barriers that a session which freezes passes one after another: one for each application of its sockets.
+#[derive(Debug)]
+pub struct Barriers {
+    pub rest: Vec<u16>,
+    /// With everything of the application's stream before it.
+    pub passed: FxHashMap<u16, u64>,
 }
 
 /// What the node a session came from has delivered to it. This node's feed may be behind that one's.
 #[derive(Debug)]
 pub struct DeliveredBefore {
-    /// Every event of the application's stream up to here.
-    pub applied: u64,
+    /// Of each application of its sockets: every event of the application's stream up to here.
+    pub applied: FxHashMap<u16, u64>,
     /// Ephemeral events.
     pub seen: FxHashSet<u128>,
+    /// Applications whose barrier has not come down this node's feed yet.
+    pub awaits: Vec<u16>,
 }
 
 impl DeliveredBefore {
     pub fn has(&self, broadcast: &Broadcast) -> bool {
         match broadcast.order {
-            Order::Recoverable(seq) => seq <= self.applied,
+            Order::Recoverable(seq) => {
+                self.applied.get(&broadcast.app).is_some_and(|applied| seq <= *applied)
+            }
             Order::Ephemeral => self.seen.contains(&broadcast.id),
         }
     }
@@ -148,11 +166,15 @@ pub enum Responder {
 #[derive(Debug)]
 pub struct Socket {
     pub serial: u32,
+    /// The application that has the namespace.
+    pub app: u16,
     pub nsp: Namespace,
     pub id: Box<str>,
     pub ix: SocketIx,
     pub identity: Option<Arc<Identity>>,
     pub memberships: Vec<Membership>,
+    /// Where the back end has put it, the oldest first.
+    pub placed: Vec<Placed>,
     /// The calls its device is in.
     pub calls: Vec<Arc<domain::call::View>>,
     /// Rooms in which others see it.
@@ -186,6 +208,8 @@ pub struct Arriving {
     /// What the client sent after its upgrade packet.
     pub late: Vec<Frame>,
     pub late_bytes: usize,
+    /// What the back end ordered for its sockets meanwhile, with the application.
+    pub orders: Vec<(u16, Arc<Move>)>,
     pub next_serial: u32,
     /// Counted among the application's sessions: taken with the probe, so that a full node leaves the session where it is.
     pub has_place: bool,
@@ -303,6 +327,7 @@ impl Session {
         opening: Opening,
         engine: engineio::Session,
         io: Option<Connections>,
+        access: Access,
     ) -> Self {
         Self {
             key,
@@ -317,10 +342,12 @@ impl Session {
             inbox: VecDeque::new(),
             released: VecDeque::new(),
             busy: false,
+            placing: 0,
             paused: false,
             ending: None,
             held_answers: Vec::new(),
             opening,
+            access,
             entering: None,
             has_grace: false,
             moving: Moving::No,
@@ -334,6 +361,19 @@ impl Session {
 
     pub fn socket_by_serial(&mut self, serial: u32) -> Option<&mut Socket> {
         self.sockets.iter_mut().find(|socket| socket.serial == serial)
+    }
+
+    /// The socket in a namespace.
+    pub fn socket_in(&self, nsp: &Namespace) -> Option<&Socket> {
+        self.sockets.iter().find(|socket| socket.nsp == *nsp)
+    }
+
+    /// The applications of its sockets, each once; without a socket that of its door.
+    pub fn apps(&self) -> Vec<u16> {
+        let mut apps: Vec<u16> = self.sockets.iter().map(|socket| socket.app).collect();
+        apps.sort_unstable();
+        apps.dedup();
+        if apps.is_empty() { vec![self.app] } else { apps }
     }
 
     pub fn link(&self, ws: WsId) -> Option<&Rc<Link>> {
@@ -367,6 +407,7 @@ impl Socket {
             namespace: self.nsp.as_str(),
             identity: self.identity.as_deref().filter(|_| self.grace.is_none()),
             memberships: &self.memberships,
+            placed: &self.placed,
             calls: &self.calls,
             handshake,
             stage: self.stage,

@@ -2,9 +2,10 @@
 //! it, draws its outputs and puts it back.
 
 use cluster::forwarding::{Answer, Ask, ForwardKey};
-use cluster::sid::log_name;
 use engineio::{CloseReason, Frame, Input, Message, Output, PollId, WsId};
 
+use super::access::{self, Access, Transport};
+use super::reader::End;
 use super::session::{Entry, Moving, Opening, Responder, Session, SessionKey};
 use super::{Shard, State};
 use crate::link::{self, Link, Pushed};
@@ -56,7 +57,7 @@ impl State {
             return None;
         }
         let engine = engineio::Session::polling(shard.now(), &shard.shared.app(opening.app).engine);
-        let key = self.add(shard, opening, engine);
+        let key = self.add(shard, opening, engine, Transport::Polling);
         self.with_session(shard, key, |state, session| {
             state.opened(shard, session);
             session.sid.to_string()
@@ -76,7 +77,7 @@ impl State {
         let ws = WsId(0);
         let config = &shard.shared.app(opening.app).engine;
         let engine = engineio::Session::websocket(shard.now(), config, ws);
-        let key = self.add(shard, opening, engine);
+        let key = self.add(shard, opening, engine, Transport::WebSocket);
         self.with_session(shard, key, |state, session| {
             session.links.push((ws, link));
             let open = Frame::Text(engineio::handshake_json(&session.sid, config, false));
@@ -86,7 +87,13 @@ impl State {
         Some((key, ws))
     }
 
-    pub(super) fn add(&mut self, shard: &Shard, opening: Opening, engine: engineio::Session) -> SessionKey {
+    pub(super) fn add(
+        &mut self,
+        shard: &Shard,
+        opening: Opening,
+        engine: engineio::Session,
+        transport: Transport,
+    ) -> SessionKey {
         let app = shard.shared.app(opening.app);
         let key = self.sessions.reserve();
         let sid: Box<str> =
@@ -96,9 +103,8 @@ impl State {
                 .with_parser(app.config.parser)
         });
         self.sessions.name(&sid, key);
-        let session = Session::new(key, sid, opening, engine, io);
-        shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
-        tracing::info!(session = log_name(&session.sid), app = app.name(), peer = %session.opening.peer, "session opened");
+        let session = Session::new(key, sid, opening, engine, io, Access::new(transport));
+        self.access_opened(shard, &session);
         self.sessions.put(key, Entry::Live(Box::new(session)));
         key
     }
@@ -130,7 +136,11 @@ impl State {
                 let config = &shard.shared.app(session.app).engine;
                 let input = match ask {
                     Ask::Get => Input::Poll(poll),
-                    Ask::Post(body) => Input::Post { id: poll, body: post_body(session, body) },
+                    Ask::Post(body) => {
+                        let body = post_body(session, body);
+                        session.access.traffic.bytes_in += body.len() as u64;
+                        Input::Post { id: poll, body }
+                    }
                     Ask::Check => {
                         session.engine.handle(config, shard.now(), Input::Expect);
                         let present = Answer { status: 200, content: "".into(), body: bytes::Bytes::new() };
@@ -190,6 +200,7 @@ impl State {
         };
         let limits = &shard.shared.app(app).limits;
         self.with_session(shard, key, |_, session| {
+            session.access.traffic.bytes_in += frame.len() as u64;
             session.engine.handle(&shard.shared.app(app).engine, shard.now(), Input::WsFrame { ws, frame });
         });
         let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return false };
@@ -197,20 +208,22 @@ impl State {
         session.paused
     }
 
-    /// A WebSocket ended, or sent too much at once.
-    pub(super) fn ws_gone(&mut self, shard: &Shard, key: SessionKey, ws: WsId, too_large: bool) {
+    /// Nothing more is read of a WebSocket.
+    pub(super) fn ws_gone(&mut self, shard: &Shard, key: SessionKey, ws: WsId, end: &End) {
         if self.arriving_gone(shard, key) {
             return;
         }
         self.with_session(shard, key, |_, session| {
             let config = &shard.shared.app(session.app).engine;
             let is_transport = session.engine.transport() == Some(ws);
+            let too_large = matches!(end, End::TooLarge);
             if too_large && is_transport {
-                return session.engine.handle(
-                    config,
-                    shard.now(),
-                    Input::Close(CloseReason::PayloadTooLarge),
-                );
+                let limit = shard.shared.app(session.app).limits.max_payload_bytes;
+                let known = format!("a message of more than {limit} bytes (limits.max_payload_bytes)");
+                return session.close(shard, CloseReason::PayloadTooLarge, known);
+            }
+            if is_transport && session.engine.is_open() {
+                session.access.note(end.known());
             }
             session.engine.handle(config, shard.now(), Input::WsGone(ws));
             if let Some(at) = session.links.iter().position(|(id, _)| *id == ws) {
@@ -240,14 +253,19 @@ impl State {
         }
     }
 
-    pub(super) fn close(&mut self, shard: &Shard, key: SessionKey, reason: CloseReason) {
-        self.with_session(shard, key, |_, session| {
-            session.engine.handle(&shard.shared.app(session.app).engine, shard.now(), Input::Close(reason));
-        });
+    /// Ends a session. `known`: what the log tells besides the reason.
+    pub(super) fn close(
+        &mut self,
+        shard: &Shard,
+        key: SessionKey,
+        reason: CloseReason,
+        known: impl Into<Box<str>>,
+    ) {
+        self.with_session(shard, key, |_, session| session.close(shard, reason, known));
     }
 
     /// Closes up to `batch` sessions that are not closing yet; returns how many sessions and connections are left after that.
-    pub(super) fn close_some(&mut self, shard: &Shard, batch: usize, reason: CloseReason) -> usize {
+    pub(super) fn close_some(&mut self, shard: &Shard, batch: usize) -> usize {
         let mut closed = 0;
         for key in self.sessions.keys() {
             if closed == batch {
@@ -260,7 +278,7 @@ impl State {
             };
             if open {
                 closed += 1;
-                self.close(shard, key, reason);
+                self.close(shard, key, CloseReason::ServerShutdown, "the node drains");
                 self.abandon_arriving(shard, key);
             }
         }
@@ -270,7 +288,8 @@ impl State {
     /// Closes what is left, goodbyes included.
     pub(super) fn cut_off(&mut self, shard: &Shard) {
         for key in self.sessions.keys() {
-            self.close(shard, key, CloseReason::ServerShutdown);
+            let known = "the drain's time was over (node.drain_s)";
+            self.close(shard, key, CloseReason::ServerShutdown, known);
             self.abandon_arriving(shard, key);
         }
     }
@@ -308,8 +327,11 @@ impl State {
                     link.finish(link::ws_close_bytes(code));
                 }
             }
-            Output::Received(message) => session.inbox.push_back(message),
-            Output::Upgraded(_) => shard.shared.metrics.upgrades.with_label_values(&["local"]).inc(),
+            Output::Received(message) => {
+                session.access.traffic.messages_in += 1;
+                session.inbox.push_back(message);
+            }
+            Output::Upgraded(_) => self.access_upgraded(shard, session),
             Output::ReservationLost(token) => self.reservation_lost(shard, session, token),
             Output::Closed(reason) => self.ended(shard, session, reason),
         }
@@ -326,6 +348,7 @@ impl State {
         let (_, responder) = session.responders.swap_remove(at);
         let payload = matches!(answer, engineio::Answer::Payload(_));
         let (status, content, body) = answer.into_http();
+        session.access.traffic.bytes_out += body.len() as u64;
         let delivered =
             respond(shard, Some(responder), Some(Answer { status, content: content.into(), body }));
         if !delivered && payload {
@@ -398,21 +421,28 @@ impl State {
         if let Some(link) = session.engine.direct().and_then(|ws| session.link(ws))
             && link.queued_bytes() + frame.len() > config.max_queue_bytes
         {
-            return session.engine.handle(config, shard.now(), Input::Close(CloseReason::SlowClient));
+            return session.close(shard, CloseReason::SlowClient, too_slow(config.max_queue_bytes));
         }
+        session.access.traffic.messages_out += 1;
         session.engine.handle(config, shard.now(), Input::Send(frame));
     }
 
-    pub(super) fn write(&mut self, session: &Session, ws: WsId, frame: &Frame) {
-        if let Some(link) = session.link(ws)
-            && link.push(link.bytes_of(frame)) == Pushed::List
-        {
+    pub(super) fn write(&mut self, session: &mut Session, ws: WsId, frame: &Frame) {
+        let Some(link) = session.link(ws) else { return };
+        let bytes = link.bytes_of(frame);
+        let count = bytes.len() as u64;
+        if link.push(bytes) == Pushed::List {
             self.dirty.push(link.clone());
         }
+        session.access.traffic.bytes_out += count;
     }
 
     /// The client is gone. What it sent before it left by itself is done first; after a fault of its own nothing is.
     fn ended(&mut self, shard: &Shard, session: &mut Session, reason: CloseReason) {
+        if reason == CloseReason::PingTimeout {
+            let limit_ms = shard.shared.app(session.app).engine.ping_timeout_ms;
+            session.access.note(format!("no answer to a ping for {limit_ms} ms"));
+        }
         let left = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClosed);
         let open = session.busy || !session.inbox.is_empty() || !session.released.is_empty();
         if left && open && session.ending.is_none() {
@@ -426,8 +456,7 @@ impl State {
     fn end(&mut self, shard: &Shard, session: &mut Session, reason: CloseReason) {
         let shared = &shard.shared;
         session.closed = true;
-        shared.metrics.sessions_closed.with_label_values(&[reason.name()]).inc();
-        tracing::info!(session = log_name(&session.sid), reason = reason.name(), "session closed");
+        self.access_ended(shard, session, reason);
         if let Some(key) = session.move_key() {
             shared.peers.move_owner(cluster::moving::MoveOwnerInput::Withdrawn { key: key.clone() });
         }
@@ -446,7 +475,7 @@ impl State {
         for (_, link) in session.links.drain(..) {
             link.abandon();
         }
-        shared.metrics.sessions.with_label_values(&[shared.app(session.app).name()]).dec();
+        access::left(shard, session);
         shared.give_place(session.app);
     }
 }
@@ -461,6 +490,11 @@ fn post_body(session: &mut Session, body: bytes::Bytes) -> bytes::Bytes {
         }
         None => body,
     }
+}
+
+/// What the log tells of a client that reads too slowly.
+pub(super) fn too_slow(limit: usize) -> String {
+    format!("more than {limit} bytes waited for it (limits.outbox_bytes)")
 }
 
 /// `false`: nobody waits any more.

@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use cluster::sid::log_name;
 use dialects::{Actions, Otherwise};
 use domain::Rejection;
-use engineio::{CloseReason, Input};
+use engineio::CloseReason;
 use hub::{Broadcast, Order, RoomKey};
 use serde::{Deserialize, Serialize};
 use socketio::{AckId, Args, Event};
@@ -130,8 +129,8 @@ impl State {
         why: CloseReason,
         words: Actions,
     ) {
-        let grace_ms = shard.shared.app(session.app).limits.authenticate_timeout_ms;
         let Some(socket) = session.socket_by_serial(serial) else { return };
+        let grace_ms = shard.shared.app(socket.app).limits.authenticate_timeout_ms;
         socket.grace = Some(Box::new(Grace::new(shard.now() + grace_ms, why)));
         let nsp = socket.nsp.clone();
         session.has_grace = true;
@@ -141,17 +140,19 @@ impl State {
     /// Closes the transport of a session whose grace is over. A token that is being checked gets its time.
     pub(super) fn end_grace(&mut self, shard: &Shard, session: &mut Session) {
         let now = shard.now();
-        let (busy, app) = (session.busy, shard.shared.app(session.app));
-        let mut graces = session.sockets.iter_mut().filter_map(|socket| socket.grace.as_mut());
-        let Some(grace) = graces.find(|grace| grace.until <= now) else { return };
+        let busy = session.busy;
+        let mut graces =
+            session.sockets.iter_mut().filter_map(|socket| Some((socket.app, socket.grace.as_mut()?)));
+        let Some((app, grace)) = graces.find(|(_, grace)| grace.until <= now) else { return };
+        let app = shard.shared.app(app);
         if busy && !grace.was_extended {
             grace.was_extended = true;
             grace.until = now + app.limits.publish_timeout_ms;
             return;
         }
         let why = grace.why;
-        tracing::info!(session = log_name(&session.sid), app = app.name(), "no token in time");
-        session.engine.handle(&app.engine, now, Input::Close(why));
+        let known = "no token that counts was shown in time (limits.authenticate_timeout_ms)";
+        session.close(shard, why, known);
     }
 
     /// Keeps the event at hand until the socket is restored.
@@ -162,11 +163,11 @@ impl State {
         run: &mut Run,
         otherwise: Otherwise,
     ) {
-        let limits = &shard.shared.app(session.app).limits;
         let socket = session.socket_by_serial(run.serial);
-        let Some(grace) = socket.and_then(|socket| socket.grace.as_mut()) else {
+        let Some((app, grace)) = socket.and_then(|socket| Some((socket.app, socket.grace.as_mut()?))) else {
             return run.first(otherwise(&Rejection::Unavailable));
         };
+        let limits = &shard.shared.app(app).limits;
         let room = |args: &Args| grace.check_room(args, limits.pending_commands, limits.outbox_bytes);
         match run.args().map_or(Err(Rejection::Unavailable), room) {
             Err(rejection) => run.first(otherwise(&rejection)),
@@ -181,10 +182,9 @@ impl State {
     /// The socket's token counts: what waited follows. An event was this socket's by whichever of the rooms it named: one that it is
     /// still in suffices.
     pub(super) fn restore(&mut self, shard: &Shard, session: &mut Session, serial: u32) {
-        let app = session.app;
         let Some(socket) = session.socket_by_serial(serial) else { return };
         let Some(grace) = socket.grace.take() else { return };
-        let (ix, nsp) = (socket.ix, socket.nsp.clone());
+        let (app, ix, nsp) = (socket.app, socket.ix, socket.nsp.clone());
         session.has_grace = session.sockets.iter().any(|socket| socket.grace.is_some());
         for broadcast in grace.muted {
             if broadcast.rooms.iter().any(|room| self.hub.contains(ix, &RoomKey::new(app, room))) {

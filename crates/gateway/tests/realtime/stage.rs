@@ -42,6 +42,7 @@ impl Stage {
                 replicas: 1,
                 registry: prometheus::Registry::new(),
                 readiness: Readiness::new(["listeners", "bus", "lease"]),
+                tracer: telemetry::trace::Tracer::off(),
             };
             let config = serde_json::from_value(json!({
                 "node": { "shards": 1, "drain_s": 5 },
@@ -120,6 +121,7 @@ fn envelope<'a>(rooms: &[&'a str], at: usize, event: &'a str, view: Option<&'a [
         except: Vec::new(),
         view,
         receipt: None,
+        trace: None,
     }
 }
 

@@ -15,17 +15,24 @@ use std::net::SocketAddr;
 
 use gateway::auth::Verifier;
 use gateway::config::{ApiConfig, AppConfig, ConfigError, GatewayConfig, HttpConfig, Limits, NodeConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use telemetry::log::LogFormat;
+
+use crate::traces::TracesConfig;
 
 pub use nats::NatsConfig;
 pub use report::{Mistake, print_mistakes};
 
 /// The whole file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A level, or `level,module=level`.
     pub log: String,
+    /// `auto` (for people in a terminal, JSON lines otherwise), `json` or `text`.
+    pub log_format: LogFormat,
     /// Refuses what is only for development and tests.
     pub production: bool,
     pub node: NodeConfig,
@@ -33,12 +40,14 @@ pub struct Config {
     pub http: HttpConfig,
     pub api: ApiConfig,
     pub coordinator: CoordinatorConfig,
+    pub traces: TracesConfig,
     pub limits: Limits,
+    /// The applications served, at least one.
     pub app: Vec<AppConfig>,
 }
 
 /// The process of `trunkline coordinator`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorConfig {
     /// `/metrics`, `/healthz` and `/readyz`; `None`: not served. Another than the gateway's, so that both run on one host.
@@ -55,12 +64,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             log: "info".to_owned(),
+            log_format: LogFormat::Auto,
             production: false,
             node: NodeConfig::default(),
             nats: NatsConfig::default(),
             http: HttpConfig::default(),
             api: ApiConfig::default(),
             coordinator: CoordinatorConfig::default(),
+            traces: TracesConfig::default(),
             limits: Limits::default(),
             app: Vec::new(),
         }
@@ -87,6 +98,7 @@ impl Config {
             errors.push(ConfigError::new("log", error.to_string()));
         }
         self.nats.check(&mut errors);
+        self.traces.check(&mut errors);
         for (index, key) in self.api.keys.iter().enumerate() {
             let mistake = key.secret().err();
             errors.extend(

@@ -4,38 +4,47 @@ use std::path::PathBuf;
 
 use bus::{Auth, BusConfig, TlsConfig};
 use gateway::config::ConfigError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::Secret;
 
-/// Flat on purpose: each key can be set by one environment variable. At most one way to log in is given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// How NATS is reached. At most one way to log in is given: `user` and `password`, `token`, `nkey_seed` or `creds_file`.
+// Flat on purpose: each key can be set by one environment variable.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsConfig {
     /// `nats://host:port` or `tls://host:port` of one or more servers of the same cluster.
     pub servers: Vec<String>,
     /// Copies of each stream: 1, 3 or 5. With 3 an acknowledged message survives the loss of a server.
     pub replicas: usize,
+    /// Login by name; `password` goes with it.
     pub user: Option<String>,
+    /// The password of `user`.
     pub password: Option<Secret<String>>,
+    /// Login by token.
     pub token: Option<Secret<String>>,
     /// The seed of a user nkey (`SU…`).
     pub nkey_seed: Option<Secret<String>>,
     /// A `.creds` file; read again at every connect, so it may rotate.
     pub creds_file: Option<PathBuf>,
     pub tls: NatsTls,
-    /// Longest time an outgoing message of a gateway waits for company, and the size that does not wait. Requests and barriers never
+    /// Longest time an outgoing message of a gateway waits for company. Requests and barriers never
     /// wait, nor does anything of a coordinator.
     pub flush_delay_ms: u64,
+    /// So many waiting bytes go out at once.
     pub flush_bytes: usize,
     /// Outgoing bytes held while NATS is slow or away.
     pub max_pending_bytes: usize,
     /// Received bytes that wait for this process.
     pub max_feed_bytes: usize,
+    /// A server that has not let us in by then is given up, and the next one tried.
     pub connect_timeout_ms: u64,
+    /// How long NATS may take to answer.
     pub request_timeout_ms: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// TLS towards NATS.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsTls {
     /// Refuse servers without TLS.
@@ -46,6 +55,7 @@ pub struct NatsTls {
     pub ca_file: Option<PathBuf>,
     /// The client's certificate and key in PEM form; both or none.
     pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file`.
     pub key_file: Option<PathBuf>,
 }
 

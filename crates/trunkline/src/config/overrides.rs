@@ -226,7 +226,7 @@ fn hosts(host: &str) -> Result<Vec<IpAddr>, String> {
 fn wants_secret(app: &DeTable<'_>) -> bool {
     let text = |key: &str| app.get(key).and_then(|value| value.get_ref().as_str());
     let Some(token) = app.get("token").and_then(|token| token.get_ref().as_table()) else {
-        return text("dialect") != Some("conformance");
+        return text("dialect") != Some("conformance") && text("auth") != Some("none");
     };
     let has_secret = ["secret", "secret_file", "secret_env"].iter().any(|key| token.contains_key(*key));
     let algorithms = token.get("algorithms").and_then(|list| list.get_ref().as_array());

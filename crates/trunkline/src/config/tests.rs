@@ -249,7 +249,7 @@ fn the_conformance_dialect_stays_alone_and_out_of_production() {
 fn applications_must_be_told_apart() {
     let found = mistakes(&file(&format!("{VISITS}{VISITS}")));
     let expected = [
-        "t.toml:5:1: app[1].path: no request can tell this application from app[0]: they share listener, host and path",
+        "t.toml:5:1: app[1].namespace: no socket can tell this application from app[0]: they share listener, host, path and namespace",
         "t.toml:6:1: app[1].name: `visits` is already the name of app[0]",
     ];
     assert_eq!(found, expected);
@@ -270,6 +270,7 @@ fn an_application_without_tokens_must_be_meant() {
     assert!(valid(&file(&diet(""))).gateway().app[0].token.is_none());
     let with_key = with_environment(&diet(""), &[("JWT_SECRET", "s")]);
     assert_eq!(mistakes(&with_key), [""; 0], "a key for other applications does no harm");
+    assert!(valid(&with_key).gateway().app[0].token.is_none(), "and is not asked of its clients");
     let refused = mistakes(&file(&diet("production = true")));
     assert!(refused.len() == 1 && refused[0].contains("acknowledge_no_auth = true"), "{refused:?}");
     let meant = format!("{}acknowledge_no_auth = true\n", diet("production = true"));

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use bus::child::{ChildOptions, NatsChild};
-use coordinator::StartError;
 use gateway::config::{ApiKeyConfig, Scope};
 
 use crate::arguments::DevArguments;
@@ -39,7 +38,7 @@ pub fn run(arguments: &DevArguments) -> Result<ExitCode, Failure> {
     }
     let data_dir = DataDir::open(&arguments.data_dir)?;
     let config = configuration(arguments, &data_dir)?;
-    telemetry::log::init(&config.log)?;
+    telemetry::log::init(&config.log, config.log_format)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(serve(config, &data_dir))?;
@@ -101,18 +100,13 @@ async fn serve(mut config: Config, data_dir: &DataDir) -> Result<(), Failure> {
 
 struct Cluster {
     nodes: Vec<Node>,
-    /// `None`: no application has calls or presence.
-    replica: Option<Replica>,
+    replica: Replica,
 }
 
 impl Cluster {
     async fn start(config: &Config) -> Result<Self, Failure> {
         let nodes = start_nodes(config).await?;
-        let replica = match Replica::start(config, config.coordinator.admin).await {
-            Ok(replica) => Some(replica),
-            Err(Failure::Coordinator(StartError::NothingToDo)) => None,
-            Err(failure) => return Err(failure),
-        };
+        let replica = Replica::start(config, config.coordinator.admin).await?;
         Ok(Self { nodes, replica })
     }
 }
@@ -162,9 +156,7 @@ async fn stop(cluster: Option<Cluster>, nats: NatsChild) {
         for node in nodes {
             node.drain().await;
         }
-        if let Some(replica) = replica {
-            replica.drain().await;
-        }
+        replica.drain().await;
     }
     nats.stop().await;
 }

@@ -39,6 +39,7 @@ pub fn welcome(config: &Config, nodes: &[Node], nats: &str, data_dir: &DataDir) 
         let addrs: Vec<SocketAddr> =
             nodes.iter().filter_map(|node| first_listener(node, &app.name)).collect();
         if let (Dialect::Telehealth, Some(first), Some(last)) = (app.dialect, addrs.first(), addrs.last()) {
+            text += &format!("\nTry it in a browser: http://{first}/api/docs/try\n");
             text += "\nLog in over polling, each request to another node; the answer holds the event `connected`:\n\n  ";
             text += &line_to_try(app, *first, *last, &token);
         }
@@ -76,6 +77,9 @@ fn addresses(text: &mut String, config: &Config, nodes: &[Node], nats: &str) -> 
             let path =
                 config.app.iter().find(|known| known.name == *app).map_or("", |known| known.path.as_str());
             writeln!(text, "  node {}  {app:<10} http://{addr}{path}", index + 1)?;
+        }
+        for addr in node.api_addrs() {
+            writeln!(text, "  node {}  {:<10} http://{addr}/v1/apps/…", index + 1, "back ends")?;
         }
         if let Some(addr) = node.admin_addr() {
             writeln!(text, "  node {}  {:<10} http://{addr}/metrics and /readyz", index + 1, "operators")?;

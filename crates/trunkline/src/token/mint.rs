@@ -7,7 +7,7 @@ use gateway::config::AppConfig;
 use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value};
 
-use super::{unix_now_s, with_secret_file};
+use super::{duration_s, unix_now_s, with_secret_file};
 use crate::arguments::MintArguments;
 use crate::config::Mistake;
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ pub fn run(arguments: &MintArguments) -> Result<ExitCode, Failure> {
         name: arguments.name.clone(),
         claims: arguments.claims.iter().map(|text| claim(text)).collect::<Result<_, _>>()?,
     };
-    println!("{}", mint(&rules, &subject, lifetime_s(&arguments.ttl)?, arguments.algorithm)?);
+    println!("{}", mint(&rules, &subject, duration_s("--ttl", &arguments.ttl)?, arguments.algorithm)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,45 +123,4 @@ fn claim(text: &str) -> Result<(String, Value), Failure> {
         text.split_once('=').ok_or_else(|| Failure::Usage(format!("--claim {text}: write name=value")))?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
     Ok((name.to_owned(), value))
-}
-
-fn lifetime_s(text: &str) -> Result<Option<u64>, Failure> {
-    if text == "never" {
-        return Ok(None);
-    }
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit_s = match &text[digits.len()..] {
-        "" | "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        "d" => Some(86_400),
-        _ => None,
-    };
-    let seconds = unit_s.and_then(|unit_s| digits.parse::<u64>().ok()?.checked_mul(unit_s));
-    seconds
-        .map(Some)
-        .ok_or_else(|| Failure::Usage(format!("--ttl {text}: write a number with s, m, h or d, or `never`")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lifetimes_have_units() {
-        let cases = [
-            ("90", Some(90)),
-            ("90s", Some(90)),
-            ("15m", Some(900)),
-            ("1h", Some(3600)),
-            ("7d", Some(604_800)),
-        ];
-        for (text, seconds) in cases {
-            assert_eq!(lifetime_s(text).unwrap(), seconds, "{text}");
-        }
-        assert_eq!(lifetime_s("never").unwrap(), None);
-        for wrong in ["", "h", "1w", "-1s", "1.5h", "99999999999999999999d"] {
-            assert!(lifetime_s(wrong).is_err(), "{wrong}");
-        }
-    }
 }

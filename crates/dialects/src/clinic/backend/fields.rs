@@ -9,10 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::clinic::invalid;
 use crate::number::id_json;
-use crate::time::iso8601;
-
-/// Longest time, in characters.
-const TIME_CHARS: usize = 64;
+use crate::time::{in_reach, iso8601, parse_iso8601};
 
 /// A JSON object's fields. `null` counts as absent.
 #[derive(Debug)]
@@ -85,9 +82,9 @@ impl<'a> Body<'a> {
         id.ok_or(invalid(field, "must be an integer or a non-empty string"))
     }
 
-    /// As clients see it; `null` where there is none.
+    /// As clients see it; `null` for what is about no single thing, but that must be said.
     pub fn id_or_null(&self, field: &'static str) -> Result<Value, Rejection> {
-        if self.raw(field).is_none() {
+        if self.fields.get(field).is_some_and(|raw| raw.get() == "null") {
             return Ok(Value::Null);
         }
         self.id(field).map(|id| id_json(id.as_str()))
@@ -97,13 +94,13 @@ impl<'a> Body<'a> {
     pub fn timestamp(&self) -> Result<String, Rejection> {
         const FIELD: &str = "timestamp";
         let Some(raw) = self.raw(FIELD) else { return Ok(iso8601(self.now_ms)) };
-        if let Ok(ms) = serde_json::from_str::<u64>(raw.get()) {
-            return Ok(iso8601(ms));
-        }
-        let text = self.string(FIELD)?.unwrap_or_default();
-        let bytes = text.as_bytes();
-        let is_date = (10..=TIME_CHARS).contains(&bytes.len()) && bytes[4] == b'-' && bytes[7] == b'-';
-        if is_date { Ok(text) } else { Err(invalid(FIELD, "must be an ISO 8601 time")) }
+        let at_ms = match serde_json::from_str(raw.get()) {
+            Ok(Value::Number(ms)) => ms.as_u64().and_then(in_reach),
+            Ok(Value::String(text)) => parse_iso8601(&text),
+            _ => None,
+        };
+        let problem = "must be an ISO 8601 time from 1970 to 9999, or milliseconds since the epoch";
+        at_ms.map(iso8601).ok_or(invalid(FIELD, problem))
     }
 
     fn string(&self, field: &'static str) -> Result<Option<String>, Rejection> {

@@ -115,6 +115,20 @@ fn each_call_tells_exactly_its_keys_to_whom_it_is_for() {
 }
 
 #[test]
+fn the_publishers_time_goes_out_in_the_form_of_all_times() {
+    for (given, told) in [
+        (r#""2026-01-02T03:04:05Z""#, "2026-01-02T03:04:05.000Z"),
+        (r#""2026-01-02T03:04:05.1+02:00""#, "2026-01-02T01:04:05.100Z"),
+        ("951782400000", "2000-02-29T00:00:00.000Z"),
+    ] {
+        let body = format!(r#"{{"type":"info","message":"x","timestamp":{given}}}"#);
+        let actions = call("system-message", &body).unwrap();
+        let payload: Value = serde_json::from_slice(&emission(&actions[0]).args.tail).unwrap();
+        assert_eq!(payload["timestamp"], told);
+    }
+}
+
+#[test]
 fn the_catalogue_and_what_administrators_do_is_kept() {
     let actions = call("catalog-update", r#"{"type":"exam","action":"created","entityId":1}"#).unwrap();
     let BackendAction::Record(record) = &actions[0] else { panic!("{actions:?}") };
@@ -155,6 +169,13 @@ fn who_is_deactivated_hears_of_it_and_then_no_more() {
     assert!(revokes(r#"{"userId":7,"type":"account","action":"updated","deactivate":true}"#));
     assert!(!revokes(r#"{"userId":7,"type":"account","action":"deleted","deactivate":false}"#));
     assert!(!revokes(r#"{"userId":7,"type":"account","action":"updated"}"#));
+    let restores = |body: &str| {
+        let actions = call("user-update", body).unwrap();
+        matches!(actions.last(), Some(BackendAction::Restore(user)) if user.as_str() == "7")
+    };
+    assert!(restores(r#"{"userId":7,"type":"account","action":"activated"}"#));
+    assert!(!restores(r#"{"userId":7,"type":"account","action":"deleted","deactivate":false}"#));
+    assert!(revokes(r#"{"userId":7,"type":"account","action":"enabled","deactivate":true}"#));
 }
 
 #[test]
@@ -195,7 +216,22 @@ fn wrong_bodies_are_refused_with_the_field_s_name() {
         ("result-update", r#"{"resultId":1,"patientId":1,"examName":"x","status":"lost"}"#, "status"),
         ("system-message", r#"{"type":"info"}"#, "message"),
         ("system-message", r#"{"type":"info","message":"123456789012345678901"}"#, "message"),
-        ("admin-event", r#"{"eventType":"e","entityType":"t","action":"a","userId":{}}"#, "userId"),
+        (
+            "admin-event",
+            r#"{"eventType":"e","entityType":"t","entityId":1,"action":"a","userId":{}}"#,
+            "userId",
+        ),
+        ("admin-event", r#"{"eventType":"e","entityType":"t","action":"a","userId":1}"#, "entityId"),
+        (
+            "catalog-update",
+            r#"{"type":"exam","action":"created","entityId":1,"timestamp":"2026-02-30"}"#,
+            "timestamp",
+        ),
+        (
+            "catalog-update",
+            r#"{"type":"exam","action":"created","entityId":1,"timestamp":1e30}"#,
+            "timestamp",
+        ),
     ];
     for (name, body, field) in cases {
         let refused = call(name, body).unwrap_err().to_string();

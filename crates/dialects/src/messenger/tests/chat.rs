@@ -303,3 +303,35 @@ fn coming_and_going_is_told_to_chats_and_watchers() {
         json!([{ "userId": 7, "status": "offline", "online": false, "lastSeen": "1970-01-01T00:00:01.000Z" }])
     );
 }
+
+#[test]
+fn the_back_end_s_word_about_a_chat_counts_more_than_rights() {
+    let said = |chat: &str, is_in: bool| {
+        let identity = identity("7");
+        let raw = RawValue::from_string(json!({ "chatId": chat }).to_string()).unwrap();
+        let inbound =
+            Inbound { name: "chat:join", args: &[&raw], attachments: &[], wants_ack: true, now_ms: NOW_MS };
+        let placed = [crate::Placed { room: format!("chat:{chat}").into(), inside: is_in }];
+        let socket = Socket { placed: &placed, ..socket("7-a", &identity, &[]) };
+        Action::without_hook(dialect().event(&socket, &inbound))
+    };
+    assert!(matches!(command(said("of others", true)).0, Command::Join(_)));
+    assert_eq!(ack(&said("c1", false))["code"], "room_denied");
+}
+
+#[test]
+fn who_says_to_be_somebody_else_is_refused_and_what_is_said_of_others_is_not() {
+    for (event, payload) in [
+        ("message:send", json!({ "chatId": "c1", "content": "x", "senderId": "8" })),
+        ("message:send", json!({ "chatId": "c1", "content": "x", "userId": 8 })),
+        ("call:initiate", json!({ "receiverId": "8", "callType": "audio", "callerId": "9" })),
+        ("conference:create", json!({ "participants": ["8"], "callType": "audio", "callerId": "9" })),
+    ] {
+        assert_eq!(ack(&says(&inside(CHAT), event, payload))["code"], "invalid_payload", "{event}");
+    }
+    let own = json!({ "chatId": "c1", "content": "x", "senderId": "7", "userId": 7 });
+    assert!(matches!(command(says(&inside(CHAT), "message:send", own)).0, Command::Post(_)));
+    // A client that hands a whole message back.
+    let edit = json!({ "messageId": "1@chat:c1", "content": "x", "senderId": "8" });
+    assert!(matches!(command(says(&inside(CHAT), "message:edit", edit)).0, Command::Amend { .. }));
+}

@@ -72,6 +72,9 @@ fn wrong_payloads_and_other_patients_are_refused() {
         (&who, json!({ "patientId": { "$ne": 1 }, "text": "x" }), "invalid_payload"),
         (&who, json!({ "patientId": "", "text": "x" }), "invalid_payload"),
         (&admin, json!({ "patientId": null, "text": "x" }), "invalid_payload"),
+        (&who, json!({ "patientId": null, "text": "x" }), "invalid_payload"),
+        (&who, json!({ "senderId": "8", "text": "x" }), "invalid_payload"),
+        (&who, json!({ "userId": 8, "text": "x" }), "invalid_payload"),
         (&admin, json!({ "patientId": 1.5, "text": "x" }), "invalid_payload"),
     ];
     for (who, payload, code) in cases {
@@ -80,6 +83,31 @@ fn wrong_payloads_and_other_patients_are_refused() {
         let told = emitted(&Talk::of(who).without_ack().say("message:send", payload));
         assert_eq!((&*told[0].0, &told[0].1["code"]), ("core:error", &json!(code)));
     }
+}
+
+#[test]
+fn who_names_itself_as_the_sender_is_right() {
+    let who = patient();
+    let payload = json!({ "senderId": 7, "userId": "7", "id": "mine", "text": "x" });
+    assert_eq!(draft(&Talk::of(&who).say("message:send", payload)).sender.as_str(), "7");
+}
+
+#[test]
+fn bytes_cannot_be_kept_in_a_message() {
+    let who = patient();
+    let raw = serde_json::value::RawValue::from_string(
+        json!({ "text": "x", "metadata": { "scan": { "_placeholder": true, "num": 0 } } }).to_string(),
+    );
+    let (raw, attachments) = (raw.unwrap(), [bytes::Bytes::from_static(b"scan")]);
+    let inbound = Inbound {
+        name: "message:send",
+        args: &[&raw],
+        attachments: &attachments,
+        wants_ack: true,
+        now_ms: 0,
+    };
+    let answer = ack(&dialect().event(&socket(Some(&who), &[]), &inbound));
+    assert_eq!((&answer["ok"], &answer["code"]), (&json!(false), &json!("invalid_payload")));
 }
 
 #[test]

@@ -36,15 +36,18 @@ fn listener_host_and_path_tell_applications_apart() {
 #[test]
 fn what_no_request_can_tell_apart_is_refused() {
     let refused = [
-        ([json!({}), json!({})], "app[1].path"),
-        ([json!({}), json!({ "path": "/socket.io" })], "app[1].path"),
-        ([json!({ "hosts": ["a.example", "b.example"] }), json!({ "hosts": ["B.Example."] })], "app[1].path"),
+        ([json!({}), json!({})], "app[1].namespace"),
+        ([json!({}), json!({ "path": "/socket.io" })], "app[1].namespace"),
+        (
+            [json!({ "hosts": ["a.example", "b.example"] }), json!({ "hosts": ["B.Example."] })],
+            "app[1].namespace",
+        ),
         (
             [json!({ "listen": ["127.0.0.1:1", "127.0.0.1:2"] }), json!({ "listen": ["127.0.0.1:2"] })],
-            "app[1].path",
+            "app[1].namespace",
         ),
         // One free port serves all who ask for it at the same address.
-        ([json!({ "listen": ["127.0.0.1:0"] }), json!({ "listen": ["127.0.0.1:0"] })], "app[1].path"),
+        ([json!({ "listen": ["127.0.0.1:0"] }), json!({ "listen": ["127.0.0.1:0"] })], "app[1].namespace"),
         ([json!({}), json!({ "path": "/other", "plain_path": "/socket.io/" })], "app[1].plain_path"),
         ([json!({ "plain_path": "/other/" }), json!({ "path": "/other" })], "app[1].path"),
         (
@@ -58,18 +61,57 @@ fn what_no_request_can_tell_apart_is_refused() {
 }
 
 #[test]
-fn a_namespace_alone_is_refused_with_the_reason() {
-    let of = |namespace: &str| json!({ "namespace": namespace });
-    let found = mistakes(&[of("/a"), of("/b")]);
-    assert_eq!(found.len(), 1, "{found:?}");
+fn the_namespace_tells_applications_of_one_site_apart() {
+    let of = |namespace: &str| json!({ "namespace": namespace, "hosts": ["a.example", "b.example"] });
+    let other_order =
+        json!({ "namespace": "/c", "hosts": ["B.Example.", "a.example"], "path": "/socket.io" });
+    assert_eq!(mistakes(&[of("/a"), of("/b"), other_order]), [""; 0]);
+    assert_eq!(keys(&[of("/a"), of("/b"), of("/a")]), ["app[2].namespace"]);
+    assert_eq!(keys(&[of("/a"), of("/b"), of("/b")]), ["app[2].namespace"]);
+    let of_host = json!({ "namespace": "/a", "hosts": ["c.example"] });
+    assert_eq!(mistakes(&[of("/a"), of_host]), [""; 0]);
+}
+
+#[test]
+fn what_sessions_are_made_with_is_the_same_for_a_site() {
+    let different = [
+        (json!({ "parser": "msgpack" }), "parser"),
+        (json!({ "cors_origins": ["https://a.example"] }), "cors_origins"),
+        (json!({ "compress_over_bytes": 1024 }), "compress_over_bytes"),
+        (json!({ "dialect": "conformance" }), "dialect"),
+        (json!({ "listen": ["127.0.0.1:8080", "127.0.0.1:8081"] }), "listen"),
+        (json!({ "limits": { "ping_interval_ms": 10 } }), "limits.ping_interval_ms"),
+        (json!({ "limits": { "max_sessions": 10 } }), "limits.max_sessions"),
+    ];
+    for (mut keys_of_second, key) in different {
+        keys_of_second["namespace"] = "/b".into();
+        assert_eq!(keys(&[json!({}), keys_of_second]), [format!("app[1].{key}")]);
+    }
+    let hosts = |hosts: &[&str], namespace: &str| json!({ "hosts": hosts, "namespace": namespace });
+    assert_eq!(
+        keys(&[hosts(&["a.example", "b.example"], "/"), hosts(&["a.example"], "/b")]),
+        ["app[1].hosts"]
+    );
+    let found = mistakes(&[json!({}), json!({ "namespace": "/b", "parser": "msgpack" })]);
     assert!(
-        found[0].starts_with("app[1].path: only the namespace tells this application from app[0]"),
+        found[0].contains("the same as that of app[0]") && found[0].contains("before its namespace"),
         "{found:?}"
     );
-    let same = mistakes(&[of("/a"), of("/a")]);
-    assert!(same[0].contains("no request can tell"), "{same:?}");
-    let of_host = json!({ "namespace": "/b", "hosts": ["a.example"] });
-    assert_eq!(mistakes(&[of("/a"), of_host]), [""; 0]);
+    // What only sockets have may differ, and what is set to the general value does not.
+    let own = json!({ "namespace": "/b", "limits": { "rooms_per_socket": 3, "ping_interval_ms": 25_000 } });
+    assert_eq!(mistakes(&[json!({}), own]), [""; 0]);
+}
+
+#[test]
+fn a_site_is_all_that_share_listener_host_and_path() {
+    let of = |namespace: &str, path: &str| json!({ "namespace": namespace, "path": path });
+    let app = |keys: Value| serde_json::from_value(keys).expect("keys of an application");
+    let config = GatewayConfig {
+        app: vec![app(of("/a", "/x")), app(of("/", "/y")), app(of("/b", "/x/"))],
+        ..GatewayConfig::default()
+    };
+    let sites: Vec<_> = config.app.iter().map(|app| site_of(&config, app).to_vec()).collect();
+    assert_eq!(sites, [vec![0, 2], vec![1], vec![0, 2]]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub fn told_by<'a>(origin: Origin<'a>, told: &'a Announcement) -> Telling<'a> {
         args: &told.args,
         except: told.except.iter().map(|id| &**id).collect(),
         receipt: None,
+        trace: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bus::{Append, AppendError};
-use cluster::Receipt;
+use cluster::{Receipt, TraceParent};
 use dialects::{Amend, Announcement, Post};
 use domain::chat::{self, Message};
 use domain::{Rejection, RoomId};
@@ -27,6 +27,7 @@ pub struct Origin<'a> {
     pub namespace: &'a str,
     /// The socket that is left out where the post says so; `None`: a back end.
     pub socket: Option<&'a str>,
+    pub trace: Option<TraceParent>,
 }
 
 /// Stores a message and tells of it. A message that its client has sent before is the one that was stored then.
@@ -47,6 +48,7 @@ pub async fn post(shard: &Rc<Shard>, origin: Origin<'_>, post: Post) -> Result<M
         args: &args,
         except: origin.socket.filter(|_| except_self).into_iter().collect(),
         receipt: told.as_ref().and_then(|told| receipt_of(&message, told)),
+        trace: origin.trace,
     };
     telling.store_owed(shard, stamp(&message)).await?;
     Ok(message)
@@ -109,6 +111,7 @@ async fn tell_change(
         args: &told.args,
         except: told.except.iter().map(|id| &**id).collect(),
         receipt: None,
+        trace: origin.trace,
     };
     if before != after && before.rev > 0 && recent(before) {
         telling.store(shard, stamp(before)).await?;

@@ -100,6 +100,7 @@ async fn tell_in(shard: &Shard, (app_ix, room, recipient): Mine, receipts: Vec<A
             args: &args,
             except: Vec::new(),
             receipt: None,
+            trace: None,
         };
         // The history says it too.
         let _ = telling.publish(shard);

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use cluster::moving::{TakerInput, TakerOutput};
-use cluster::sid::{NodeId, log_name};
+use cluster::sid::NodeId;
 use engineio::{CloseReason, Frame, Input, WsId};
 use hub::RoomKey;
 use rustc_hash::FxHashSet;
+use socketio::Namespace;
 
 use super::{Barrier, Packed, PackedSocket, SocketRooms};
 use crate::clock::Millis;
 use crate::link::{self, Link, Pushed};
+use crate::shard::access::Access;
 use crate::shard::commands::Task;
 use crate::shard::session::{
     Arriving, ArrivingSocket, ArrivingStage, DeliveredBefore, Entry, Opening, Session, SessionKey, Socket,
@@ -48,6 +50,7 @@ impl State {
             buffered_bytes: 0,
             late: Vec::new(),
             late_bytes: 0,
+            orders: Vec::new(),
             next_serial: 0,
             has_place: false,
             open: false,
@@ -128,7 +131,7 @@ impl State {
                 if let Some(key) = self.arriving.remove(&mv) {
                     self.abandon_arriving(shard, key);
                     // Installed too late: its owner has said farewell for it.
-                    self.close(shard, key, CloseReason::MoveFailed);
+                    self.close(shard, key, CloseReason::MoveFailed, reason.to_string());
                 }
             }
             TakerOutput::Send { .. } => {}
@@ -179,7 +182,16 @@ impl State {
         let Some(mut arriving) = self.sessions.take_arriving(key) else { return };
         let listed: Vec<SocketRooms> = rmp_serde::from_slice(rooms).unwrap_or_default();
         let mut all = Vec::new();
-        for SocketRooms { id, rooms, left } in listed {
+        for SocketRooms { id, namespace, rooms, left } in listed {
+            let app = match &namespace {
+                Some(namespace) => shard.shared.app_with(arriving.app, namespace),
+                None => Some(arriving.app),
+            };
+            let Some(app) = app else {
+                // Configured differently: its owner keeps it.
+                self.sessions.put(key, Entry::Arriving(arriving));
+                return self.abandon_arriving(shard, key);
+            };
             let ix = match arriving.sockets.iter().find(|socket| *socket.id == *id) {
                 Some(socket) => socket.ix,
                 None => {
@@ -191,31 +203,46 @@ impl State {
                 }
             };
             for room in rooms {
-                let room = RoomKey::new(arriving.app, &room);
+                let room = RoomKey::new(app, &room);
                 self.hub.join(ix, &room);
                 all.push(room);
             }
             for room in left {
-                let room = RoomKey::new(arriving.app, &room);
+                let room = RoomKey::new(app, &room);
                 if self.hub.leave(ix, &room) == Some(true) {
                     shard.shared.node.release(room, shard.ix);
                 }
             }
         }
-        self.tasks.push(Task::Subscribe { app: arriving.app, rooms: all, mv, seq });
+        let mut apps: Vec<u16> = all.iter().map(|room| room.app).chain([arriving.app]).collect();
+        apps.sort_unstable();
+        apps.dedup();
+        self.tasks.push(Task::Subscribe { apps, rooms: all, mv, seq });
         self.sessions.put(key, Entry::Arriving(arriving));
     }
 
-    /// The rooms of an arriving session are subscribed: the last step before its owner hears so is a barrier in this feed.
-    pub(in crate::shard) fn pass_subscription(&mut self, shard: &Shard, app: u16, mv: u64, seq: u32) {
-        self.next_token += 1;
-        self.barriers.insert(self.next_token, Barrier::Subscribed { mv, seq });
-        shard.shared.node.barrier(app, shard.ix, self.next_token);
+    /// The rooms of an arriving session are subscribed: the last step before its owner hears so is a barrier in this feed for each
+    /// application.
+    pub(in crate::shard) fn pass_subscription(
+        &mut self,
+        shard: &Shard,
+        mut apps: Vec<u16>,
+        mv: u64,
+        seq: u32,
+    ) {
+        if let Some(app) = apps.pop() {
+            self.next_token += 1;
+            self.barriers.insert(self.next_token, Barrier::Subscribed { mv, seq, rest: apps });
+            shard.shared.node.barrier(app, shard.ix, self.next_token);
+        }
     }
 
-    pub(super) fn subscribed(&mut self, shard: &Shard, mv: u64, seq: u32, passed: bool) {
+    pub(super) fn subscribed(&mut self, shard: &Shard, mv: u64, seq: u32, rest: Vec<u16>, passed: bool) {
         if !passed {
             return shard.shared.peers.taker(TakerInput::ClientGone { mv });
+        }
+        if !rest.is_empty() {
+            return self.pass_subscription(shard, rest, mv, seq);
         }
         if let Some(Entry::Arriving(arriving)) = self.arriving_entry(mv) {
             arriving.open = true;
@@ -227,11 +254,11 @@ impl State {
     fn install(&mut self, shard: &Shard, mv: u64, state: &[u8]) {
         let failed = || shard.shared.peers.taker(TakerInput::InstallFailed { mv });
         let Some(key) = self.arriving.get(&mv).copied() else { return failed() };
-        let Some(arriving) = self.sessions.take_arriving(key) else { return failed() };
+        let Some(mut arriving) = self.sessions.take_arriving(key) else { return failed() };
         let app = shard.shared.app(arriving.app);
         let packed = rmp_serde::from_slice::<Packed>(state).map_err(|error| error.to_string());
         let packed = match packed {
-            Ok(packed) if packed.app == app.name() && *packed.sid == *arriving.sid => packed,
+            Ok(packed) if is_of(shard, &arriving, &packed) => packed,
             other => {
                 let error =
                     other.err().unwrap_or_else(|| "it is of another application or session".to_owned());
@@ -241,20 +268,24 @@ impl State {
                 return self.abandon_arriving(shard, key);
             }
         };
+        let orders = std::mem::take(&mut arriving.orders);
         let session = self.unpack(shard, *arriving, packed);
-        shard.shared.metrics.sessions.with_label_values(&[app.name()]).inc();
         shard.shared.metrics.upgrades.with_label_values(&["moved_in"]).inc();
-        tracing::info!(session = log_name(&session.0.sid), app = app.name(), "session moved here");
         let (session, late) = session;
+        self.access_arrived(shard, &session);
+        let awaited = session.apps();
         self.sessions.put(key, Entry::Live(Box::new(session)));
         self.with_session(shard, key, |state, session| {
             // What was revoked on its way here was said to neither node's sockets.
             state.cut_revoked(shard, session);
+            state.place_arrived(shard, session, orders);
             for frame in late {
                 session.engine.handle(&app.engine, shard.now(), Input::WsFrame { ws: WsId(0), frame });
             }
         });
-        self.watch_feed(shard, key, app.ix);
+        for app in awaited {
+            self.watch_feed(shard, key, app);
+        }
         shard.shared.peers.taker(TakerInput::Installed { mv });
     }
 
@@ -269,7 +300,8 @@ impl State {
         };
         let engine = engineio::Session::thaw(packed.engine, shard.now(), &app.engine, ws);
         let io = packed.io.map(|io| socketio::Connections::thaw(io, shard.now()));
-        let mut session = Session::new(arriving.key, arriving.sid, opening, engine, io);
+        let access = Access::unpack(packed.access);
+        let mut session = Session::new(arriving.key, arriving.sid, opening, engine, io, access);
         session.links.push((ws, arriving.link));
         session.next_serial = arriving.next_serial;
         let mut members = arriving.sockets;
@@ -282,7 +314,13 @@ impl State {
                 shard.shared.node.release(room, shard.ix);
             }
         }
-        let before = DeliveredBefore { applied: packed.applied, seen: packed.seen.into_iter().collect() };
+        let ix = |name: &str| shard.shared.apps.iter().find(|app| app.name() == name).map(|app| app.ix);
+        let others = packed.applied_others.into_iter().filter_map(|(name, seq)| Some((ix(&name)?, seq)));
+        let before = DeliveredBefore {
+            applied: others.chain([(app.ix, packed.applied)]).collect(),
+            seen: packed.seen.into_iter().collect(),
+            awaits: session.apps(),
+        };
         for (serial, broadcast) in arriving.buffer {
             if !before.has(&broadcast) {
                 self.replay(shard, &mut session, serial, &broadcast);
@@ -292,20 +330,21 @@ impl State {
         (session, arriving.late)
     }
 
-    pub(super) fn feed_passed(&mut self, shard: &Shard, key: SessionKey, passed: bool) {
+    pub(super) fn feed_passed(&mut self, shard: &Shard, key: SessionKey, app: u16, passed: bool) {
         let Some(Entry::Live(session)) = self.sessions.get_mut(key) else { return };
-        if passed {
-            session.delivered_before = None;
-        } else {
-            let app = session.app;
-            self.watch_feed(shard, key, app);
+        if !passed {
+            return self.watch_feed(shard, key, app);
         }
+        session.delivered_before.take_if(|before| {
+            before.awaits.retain(|awaited| *awaited != app);
+            before.awaits.is_empty()
+        });
     }
 
-    /// Once this barrier comes down the feed, nothing can come any more that the old node has delivered.
+    /// Once this barrier comes down the feed, nothing of the application can come any more that the old node has delivered.
     fn watch_feed(&mut self, shard: &Shard, key: SessionKey, app: u16) {
         self.next_token += 1;
-        self.barriers.insert(self.next_token, Barrier::Arrived(key));
+        self.barriers.insert(self.next_token, Barrier::Arrived { key, app });
         shard.shared.node.barrier(app, shard.ix, self.next_token);
     }
 
@@ -316,6 +355,7 @@ impl State {
         packed: PackedSocket,
         members: &mut Vec<ArrivingSocket>,
     ) {
+        let app = shard.shared.app_with(session.app, packed.nsp.as_str()).unwrap_or(session.app);
         let (serial, ix) = match members.iter().position(|member| *member.id == *packed.id) {
             Some(at) => {
                 let member = members.swap_remove(at);
@@ -326,7 +366,7 @@ impl State {
                 (serial, self.hub.insert(&packed.id, Target { session: session.key, serial }))
             }
         };
-        let rooms = rooms_of(session.app, &packed);
+        let rooms = rooms_of(app, &packed);
         let left: Vec<RoomKey> =
             self.hub.rooms_of(ix).filter(|key| !rooms.contains(&*key.room)).cloned().collect();
         for room in left {
@@ -335,21 +375,23 @@ impl State {
             }
         }
         for (room, participant) in &packed.listed {
-            let (change, _) = self.roster.add(&RoomKey::new(session.app, room), participant);
-            self.tasks.extend(change.map(|change| Task::Roster { app: session.app, change }));
+            let (change, _) = self.roster.add(&RoomKey::new(app, room), participant);
+            self.tasks.extend(change.map(|change| Task::Roster { app, change }));
         }
-        shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(session.app).name()]).inc();
-        let expires = connect::expiry(shard, session.app, packed.identity.as_ref());
+        shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(app).name()]).inc();
+        let expires = connect::expiry(shard, app, packed.identity.as_ref());
         let in_grace = packed.grace.is_some();
         session.has_grace |= in_grace;
-        entering::count(shard, session.app, 0, packed.calls.len());
+        entering::count(shard, app, 0, packed.calls.len());
         let mut socket = Socket {
             serial,
+            app,
             nsp: packed.nsp,
             id: packed.id.into(),
             ix,
             identity: packed.identity.map(Arc::new),
             memberships: packed.memberships,
+            placed: packed.placed,
             calls: packed.calls.into_iter().map(Arc::new).collect(),
             listed: packed.listed,
             stage: packed.stage,
@@ -360,13 +402,21 @@ impl State {
             counted: None,
         };
         if packed.since_ms.is_some() {
-            self.count_socket(shard, session.app, &mut socket, packed.since_ms);
+            self.count_socket(shard, &mut socket, packed.since_ms);
         }
         if let Some(quiet_ms) = packed.quiet_ms {
-            self.list_device(shard, session.app, &mut socket, quiet_ms);
+            self.list_device(shard, &mut socket, quiet_ms);
         }
         session.sockets.push(socket);
     }
+}
+
+/// Whether it is the state of this session, and all its sockets are of applications that this node serves there.
+fn is_of(shard: &Shard, arriving: &Arriving, packed: &Packed) -> bool {
+    let has = |nsp: &Namespace| shard.shared.app_with(arriving.app, nsp.as_str()).is_some();
+    packed.app == shard.shared.app(arriving.app).name()
+        && *packed.sid == *arriving.sid
+        && packed.sockets.iter().all(|socket| has(&socket.nsp))
 }
 
 /// Every room that the socket is in.

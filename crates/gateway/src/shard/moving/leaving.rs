@@ -1,15 +1,17 @@
 //! The side that gives a session away: reserved it goes on as before, frozen it is packed and forgotten.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::moving::{MoveKey, MoveOwnerInput, MoveOwnerOutput};
 use cluster::node_message::RefuseReason;
 use cluster::sid::log_name;
 use engineio::{CloseReason, Input};
+use rustc_hash::FxHashMap;
 
 use super::{Barrier, Packed, PackedSocket, SocketRooms, encode};
 use crate::shard::commands::Task;
-use crate::shard::session::{Moving, Session, SessionKey, Socket};
+use crate::shard::session::{Barriers, Moving, Session, SessionKey, Socket};
 use crate::shard::{Shard, State, connect, entering};
 
 impl State {
@@ -33,7 +35,7 @@ impl State {
                 tracing::warn!(session = log_name(&sid), %reason, "a session was lost in its move");
                 // Packed already, or still waiting for its barrier.
                 if let Some(key) = self.sessions.by_sid(&sid) {
-                    self.close(shard, key, CloseReason::MoveFailed);
+                    self.close(shard, key, CloseReason::MoveFailed, reason.to_string());
                 }
             }
             MoveOwnerOutput::Send { .. } => {}
@@ -63,6 +65,7 @@ impl State {
                 .iter()
                 .map(|socket| SocketRooms {
                     id: socket.id.to_string(),
+                    namespace: Some(socket.nsp.as_str().to_owned()),
                     rooms: rooms(socket),
                     left: Vec::new(),
                 })
@@ -106,7 +109,7 @@ impl State {
                     // The client was in time; what is left to do here does not count against it.
                     let config = &shard.shared.app(session.app).engine;
                     session.engine.handle(config, shard.now(), Input::Reserve(crate::peers::token(&key)));
-                    session.moving = Moving::Freezing { key: key.clone(), seen, barrier: false };
+                    session.moving = Moving::Freezing { key: key.clone(), seen, barriers: None };
                     true
                 }
                 other => {
@@ -120,31 +123,49 @@ impl State {
         }
     }
 
-    /// Goes on with a freeze once no command is under way: a barrier through this shard's own feed.
+    /// Goes on with a freeze once no command is under way: barriers through this shard's own feed, one for each application.
     pub(in crate::shard) fn try_freeze(&mut self, shard: &Shard, session: &mut Session) {
-        let idle = !session.busy && session.inbox.is_empty() && session.released.is_empty();
-        if let Moving::Freezing { barrier, .. } = &mut session.moving
+        let idle =
+            !session.busy && session.placing == 0 && session.inbox.is_empty() && session.released.is_empty();
+        let rest = session.apps();
+        if let Moving::Freezing { barriers: barriers @ None, .. } = &mut session.moving
             && idle
-            && !*barrier
         {
-            *barrier = true;
-            self.next_token += 1;
-            self.barriers.insert(self.next_token, Barrier::Freezing(session.key));
-            shard.shared.node.barrier(session.app, shard.ix, self.next_token);
+            let barriers = barriers.insert(Barriers { rest, passed: FxHashMap::default() });
+            self.next_barrier(shard, session.key, barriers);
         }
     }
 
-    /// The barrier came down the feed: everything up to `seq` is with the session, nothing after it.
+    /// `false`: all are passed.
+    fn next_barrier(&mut self, shard: &Shard, key: SessionKey, barriers: &Barriers) -> bool {
+        let Some(app) = barriers.rest.last() else { return false };
+        self.next_token += 1;
+        self.barriers.insert(self.next_token, Barrier::Freezing(key));
+        shard.shared.node.barrier(*app, shard.ix, self.next_token);
+        true
+    }
+
+    /// A barrier came down the feed: everything of its application up to `seq` is with the session. Behind the last one the session is
+    /// frozen, and nothing more reaches it here.
     pub(super) fn pass_freeze(&mut self, shard: &Shard, session_key: SessionKey, seq: Option<u64>) {
         let packed = self.with_session(shard, session_key, |state, session| {
             let is_muted = session.is_muted();
-            let Moving::Freezing { key, seen, .. } = &mut session.moving else { return None };
-            let (key, seen) = (key.clone(), std::mem::take(seen));
+            let Moving::Freezing { key, seen, barriers: Some(barriers) } = &mut session.moving else {
+                return None;
+            };
+            let passed = barriers.rest.pop().zip(seq);
+            barriers.passed.extend(passed);
+            if passed.is_some() && state.next_barrier(shard, session_key, barriers) {
+                return None;
+            }
+            let (key, seen, applied) =
+                (key.clone(), std::mem::take(seen), std::mem::take(&mut barriers.passed));
             let config = &shard.shared.app(session.app).engine;
-            let may_move = seq.filter(|_| !is_muted);
-            let frozen = may_move.and_then(|seq| Some((seq, session.engine.freeze(config, shard.now())?)));
-            let Some((applied, engine)) = frozen else {
-                session.engine.handle(config, shard.now(), Input::Close(CloseReason::MoveFailed));
+            let may_move = passed.is_some() && !is_muted;
+            let frozen = may_move.then(|| session.engine.freeze(config, shard.now())).flatten();
+            let Some(engine) = frozen else {
+                let known = "it could not be frozen: the bus is away, or events wait for its token";
+                session.close(shard, CloseReason::MoveFailed, known);
                 return None;
             };
             Some((key, state.pack(shard, session, engine, applied, seen)))
@@ -154,15 +175,22 @@ impl State {
         self.drop_moved(shard, session_key);
     }
 
+    /// Up to where each application's stream is with the session: while a later barrier was on its way, its sockets got more of the
+    /// earlier ones' streams.
+    fn applied(&self, passed: FxHashMap<u16, u64>) -> BTreeMap<u16, u64> {
+        passed.into_iter().map(|(app, seq)| (app, seq.max(self.hub.delivered(app)))).collect()
+    }
+
     fn pack(
         &mut self,
         shard: &Shard,
         session: &mut Session,
         engine: engineio::Frozen,
-        applied: u64,
+        passed: FxHashMap<u16, u64>,
         seen: Vec<u128>,
     ) -> Packed {
         let app = shard.shared.app(session.app);
+        let mut applied = self.applied(passed);
         let farewells: Vec<Task> =
             session.sockets.iter().flat_map(|socket| connect::farewells(shard, session, socket)).collect();
         if let Some(key) = session.move_key() {
@@ -180,19 +208,20 @@ impl State {
             for room in self.hub.remove(socket.ix) {
                 shard.shared.node.release(room, shard.ix);
             }
-            shard.shared.metrics.sockets.with_label_values(&[app.name()]).dec();
+            shard.shared.metrics.sockets.with_label_values(&[shard.shared.app(socket.app).name()]).dec();
             if !socket.listed.is_empty() {
-                self.tasks.push(Task::RosterLater { app: session.app, rooms: socket.listed.clone() });
+                self.tasks.push(Task::RosterLater { app: socket.app, rooms: socket.listed.clone() });
             }
-            gone.extend(Self::gone(shard, session.app, &socket));
-            self.uncount_socket(shard, session.app, &socket);
-            entering::count(shard, session.app, socket.calls.len(), 0);
+            gone.extend(Self::gone(shard, &socket));
+            self.uncount_socket(shard, &socket);
+            entering::count(shard, socket.app, socket.calls.len(), 0);
             let quiet_ms = socket.heard.map(|heard| shard.now().saturating_sub(heard.at));
             sockets.push(PackedSocket {
                 id: socket.id.into(),
                 nsp: socket.nsp,
                 identity: socket.identity.map(Arc::unwrap_or_clone),
                 memberships: socket.memberships,
+                placed: socket.placed,
                 listed: socket.listed,
                 stage: socket.stage,
                 accepted: socket.accepted,
@@ -206,6 +235,7 @@ impl State {
         if !gone.is_empty() {
             self.tasks.push(Task::UnlistLater(gone));
         }
+        let name_of = |app: u16| shard.shared.app(app).name().to_owned();
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
         let headers = session.opening.headers.iter().flat_map(|headers| headers.iter());
         Packed {
@@ -217,7 +247,9 @@ impl State {
             handshake: session.opening.handshake.take().map(|handshake| *handshake),
             headers: headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect(),
             peer: session.opening.peer,
-            applied,
+            access: session.access.pack(),
+            applied: applied.remove(&session.app).unwrap_or(0),
+            applied_others: applied.into_iter().map(|(app, seq)| (name_of(app), seq)).collect(),
             seen,
         }
     }
