@@ -13,17 +13,7 @@ const UNKNOWN = { code: 1, message: "Session ID unknown" };
 
 onEveryTopology("engineio", (url) => {
   const open = () => Polling.open(url(), PATH);
-  const websocket = (query) => Frames.open(url(), PATH, query);
-  const gone = async (session) => assert.equal((await session.poll()).status, 400, "the session is dead");
-
-  /** A second connection that has asked for the session and got its probe answered. */
-  async function probe(session) {
-    const frames = new Frames(url(), PATH, `&sid=${session.sid}`);
-    await frames.opened;
-    frames.send("2probe");
-    assert.equal(await frames.next(), "3probe");
-    return frames;
-  }
+  const websocket = () => Frames.open(url(), PATH);
 
   describe("handshake", () => {
     const expected = { pingInterval: PING_MS, pingTimeout: TIMEOUT_MS, maxPayload: MAX_PAYLOAD };
@@ -41,7 +31,40 @@ onEveryTopology("engineio", (url) => {
       assert.deepEqual(rest, { ...expected, upgrades: [] });
       frames.close();
     });
+  });
 
+  describe("heartbeat", () => {
+    it("is over at the deadline, for a poll and for a post", async () => {
+      const [first, second] = await Promise.all([open(), open()]);
+      await elapse(PING_MS + TIMEOUT_MS);
+      assert.equal((await first.poll()).status, 400, "the session is dead");
+      assert.equal((await second.post("3")).status, 400);
+    });
+
+    it("closes a silent WebSocket", async () => {
+      const started = Date.now();
+      const frames = await websocket();
+      await frames.closing();
+      assert.ok(Date.now() - started >= PING_MS + TIMEOUT_MS - 20);
+    });
+  });
+});
+
+onEveryTopology("engineio", (url) => {
+  const open = () => Polling.open(url(), PATH);
+  const websocket = (query) => Frames.open(url(), PATH, query);
+  const gone = async (session) => assert.equal((await session.poll()).status, 400, "the session is dead");
+
+  /** A second connection that has asked for the session and got its probe answered. */
+  async function probe(session) {
+    const frames = new Frames(url(), PATH, `&sid=${session.sid}`);
+    await frames.opened;
+    frames.send("2probe");
+    assert.equal(await frames.next(), "3probe");
+    return frames;
+  }
+
+  describe("handshake", () => {
     for (const [method, query] of [
       ["GET", "transport=polling"], ["GET", "EIO=abc&transport=polling"], ["GET", "EIO=4"],
       ["GET", "EIO=4&transport=abc"], ["POST", "EIO=4&transport=polling"], ["PUT", "EIO=4&transport=polling"],
@@ -114,21 +137,25 @@ onEveryTopology("engineio", (url) => {
 
     it("closes the session of two polls at once", async () => {
       const session = await open();
-      const first = session.poll();
-      await elapse(20);
-      assert.equal((await session.poll()).status, 400);
-      assert.deepEqual(await first, { status: 200, text: "1" });
+      // Either may be the first.
+      const polls = await Promise.all([session.poll(), session.poll()]);
+      polls.sort((a, b) => a.status - b.status);
+      assert.deepEqual([polls[0], polls[1].status], [{ status: 200, text: "1" }, 400]);
       await gone(session);
     });
 
     it("closes the session of an abandoned poll", async () => {
-      const session = await open();
-      const abort = new AbortController();
-      const poll = session.poll({ signal: abort.signal });
-      await elapse(20);
-      abort.abort();
-      await assert.rejects(poll);
-      await gone(session);
+      // A poll that is given up before it has arrived was never there: then it gets more time.
+      for (const ms of [20, 100, 200]) {
+        const session = await open();
+        const abort = new AbortController();
+        const poll = session.poll({ signal: abort.signal });
+        await elapse(ms);
+        abort.abort();
+        await assert.rejects(poll);
+        if ((await session.poll()).status === 400) return;
+      }
+      assert.fail("the session lives on");
     });
   });
 
@@ -148,20 +175,6 @@ onEveryTopology("engineio", (url) => {
         frames.send("3");
       }
       frames.close();
-    });
-
-    it("is over at the deadline, for a poll and for a post", async () => {
-      const [first, second] = await Promise.all([open(), open()]);
-      await elapse(PING_MS + TIMEOUT_MS);
-      await gone(first);
-      assert.equal((await second.post("3")).status, 400);
-    });
-
-    it("closes a silent WebSocket", async () => {
-      const started = Date.now();
-      const frames = await websocket();
-      await frames.closing();
-      assert.ok(Date.now() - started >= PING_MS + TIMEOUT_MS - 20);
     });
   });
 
@@ -241,7 +254,6 @@ onEveryTopology("engineio", (url) => {
     });
 
     it("loses, repeats and reorders nothing while messages flow both ways", async () => {
-      // Few enough that each answers its pings within this suite's 200 ms, also on a machine that does other things.
       await Promise.all(Array.from({ length: 4 }, async (_, client) => {
         const session = await open();
         const sent = Array.from({ length: 60 }, (_, i) => `4c${client}m${i}`);
@@ -292,4 +304,4 @@ onEveryTopology("engineio", (url) => {
       assert.equal(await frames.closing(), 1009);
     });
   });
-});
+}, { patient: true });

@@ -199,4 +199,4 @@ onEveryTopology("socketio", (url) => {
     assert.deepEqual(await packets(frames, 2), ['42["emit-with-ack","after"]', '42/custom,["message-back","moved"]']);
     frames.close();
   });
-});
+}, { patient: true });

@@ -39,7 +39,7 @@ describe("the server API without NATS", () => {
     const again = (node, data, key) => until(async () => (await emit(node, data, key)).status === 200, 40_000);
     await Promise.all(keys.map((key, i) => again(whole, i, key)));
     await again(cut, 99, "late");
-    await until(() => got(ann, "e").includes(99), 10_000);
+    await until(() => got(ann, "e").includes(99));
     assert.deepEqual(got(ann, "e").sort((a, b) => a - b), [0, 1, 2, 3, 4, 5, 6, 7, 99]);
   });
 
@@ -62,7 +62,7 @@ describe("the server API without NATS", () => {
     // The first node stays without NATS: the other one takes its calls up once they have run out.
     await Promise.all(keys.map((key, i) => until(async () => (await emit(whole, i, key)).status === 200, 60_000)));
     for (const command of ["delay 0", "accept"]) await cut.bus.apply(command);
-    await until(() => got(ann, "e").length >= keys.length, 10_000);
+    await until(() => got(ann, "e").length >= keys.length);
     assert.deepEqual(got(ann, "e").sort((a, b) => a - b), keys.map((_, i) => i));
   });
 
@@ -88,7 +88,7 @@ describe("the server API without NATS", () => {
     over = true;
     await Promise.all(callers);
     assert.deepEqual(answers.filter((answer) => !answer.ok), []);
-    await until(() => got(ann, "n").length >= next, 10_000);
+    await until(() => got(ann, "n").length >= next);
     assert.deepEqual(got(ann, "n").sort((a, b) => a - b), Array.from({ length: next }, (_, i) => i));
   });
 });

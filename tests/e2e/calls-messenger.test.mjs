@@ -195,7 +195,7 @@ describe("the messenger on three nodes", () => {
     it("are shared by one at a time", async () => {
       const [caller, callee] = await onNodes(fresh("ann", "bob"));
       const callId = await talk(caller, callee);
-      const acks = await Promise.all([caller, callee].map((socket) => socket.timeout(9000).emitWithAck("screen:share:start", { callId, ...share })));
+      const acks = await Promise.all([caller, callee].map((socket) => socket.timeout(30_000).emitWithAck("screen:share:start", { callId, ...share })));
       assert.deepEqual(acks.map(({ success }) => success).sort(), [false, true]);
       const [sharer, viewer] = acks[0].success ? [caller, callee] : [callee, caller];
       await told(viewer, "screen:share:start", { callId, userId: idOf(sharer), quality: "high" });
@@ -214,7 +214,7 @@ describe("the messenger on three nodes", () => {
       const sockets = await onNodes(fresh("ann", "bob", "eve"));
       const [sharer, controller, third] = sockets;
       const callId = await conference(sockets);
-      const input = (socket, n) => socket.timeout(9000).emitWithAck("screen:remote:input", { callId, n, key: "Enter" });
+      const input = (socket, n) => socket.timeout(30_000).emitWithAck("screen:remote:input", { callId, n, key: "Enter" });
       const codeOf = async (ack) => (await ack).code;
       await refused(controller, "screen:remote:request", { callId }, "not_sharing");
       await ask(sharer, "screen:share:start", { callId, ...share });

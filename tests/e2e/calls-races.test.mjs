@@ -35,7 +35,7 @@ describe("races", () => {
     }));
   }
 
-  const say = (socket, event, payload) => socket.timeout(12_000).emitWithAck(event, payload);
+  const say = (socket, event, payload) => socket.timeout(30_000).emitWithAck(event, payload);
   const codes = (acks) => acks.map(({ success, code }) => (success ? "ok" : code)).sort();
 
   it("of two devices that answer: one wins, every time", async () => {

@@ -43,7 +43,7 @@ describe("the clinic on three nodes", () => {
   }
   async function enter(node, id, role, { claims, ...options } = {}) {
     const socket = dial(node, { auth: { token: token(id, role, claims) }, ...options });
-    [socket.welcome] = await heard(socket, "connected", 10_000);
+    [socket.welcome] = await heard(socket, "connected");
     return socket;
   }
   async function plain(node, shown, path = "/events", options = {}) {
@@ -64,7 +64,7 @@ describe("the clinic on three nodes", () => {
     return answer;
   };
   const got = (socket, name) => socket.log.filter(([event]) => event === name).map(([, data]) => data);
-  const ask = (socket, event, ...args) => socket.timeout(10_000).emitWithAck(event, ...args);
+  const ask = (socket, event, ...args) => socket.timeout(30_000).emitWithAck(event, ...args);
   /** Everything told before has arrived everywhere: a last word to everyone has. */
   async function settled(sockets, plains = []) {
     const message = `settled ${user()}`;

@@ -87,7 +87,8 @@ describe("a bad network to NATS", () => {
     for (let i = 0; i < count; i += 1) {
       const id = `${name}#${i}`;
       ledger.sent(id, name);
-      const ack = socket.timeout(15_000).emitWithAck("message:send", { message: id, roomId });
+      // Behind all that was sent before it, one after another.
+      const ack = socket.timeout(120_000).emitWithAck("message:send", { message: id, roomId });
       acks.push(ack.then(({ success, code }) => (success ? ledger.acked(id) : assert.ok(code))));
       await elapse(12);
     }

@@ -65,7 +65,7 @@ describe("the five applications on one cluster", () => {
     const socket = dial(app, node, user, options);
     if (app === "diet") socket.emit("join", user);
     const { hello } = SPOKEN[app];
-    await (hello ? heard(socket, hello, 10_000) : until(() => socket.connected, 10_000));
+    await (hello ? heard(socket, hello) : until(() => socket.connected));
     return socket;
   }
   async function call(app, verb, body, node = 0) {
@@ -76,12 +76,12 @@ describe("the five applications on one cluster", () => {
     assert.equal(response.status, 200, JSON.stringify(answer));
     return answer;
   }
-  const ask = (socket, event, ...args) => socket.timeout(10_000).emitWithAck(event, ...args);
+  const ask = (socket, event, ...args) => socket.timeout(30_000).emitWithAck(event, ...args);
 
   /** Tells everyone of every application a last word; what was told before has been heard when it is. */
   async function settled(sockets, word) {
     for (const [n, app] of APPS.entries()) await call(app, "emit", { to: { everyone: true }, event: "last", data: word }, n);
-    await Promise.all(sockets.map((socket) => until(() => got(socket, "last").includes(word), 10_000)));
+    await Promise.all(sockets.map((socket) => until(() => got(socket, "last").includes(word))));
   }
 
   it("five by five, none hears another: the same user, the same room, everyone", async () => {
@@ -100,7 +100,7 @@ describe("the five applications on one cluster", () => {
     await settled(Object.values(sockets), "five by five");
     for (const app of APPS) {
       // What is stored nowhere has no order with the last word.
-      await until(() => got(sockets[app], "probe").length >= 8, 10_000);
+      await until(() => got(sockets[app], "probe").length >= 8);
       const probes = got(sockets[app], "probe");
       assert.equal(probes.length, 8, `${app}: ${JSON.stringify(probes)}`);
       assert.deepEqual([...new Set(probes.map(({ of }) => of))], [app]);
@@ -141,29 +141,29 @@ describe("the five applications on one cluster", () => {
     await ask(dan, "presence:subscribe", { userIds: names });
     for (const app of ["messenger", "telehealth"]) await Promise.all(names.map((name, n) => enter(app, n, name)));
     const told = (socket, event) => new Set(got(socket, event).map(({ userId }) => userId).filter((id) => names.includes(id))).size;
-    await until(() => told(ann, "user:online") === names.length, 10_000);
-    await until(() => told(dan, "presence:changed") === names.length, 10_000);
+    await until(() => told(ann, "user:online") === names.length);
+    await until(() => told(dan, "presence:changed") === names.length);
   });
 
   it("a token of one is nothing to another, on both of its fronts", async () => {
     for (const app of ["messenger", "clinic", "telehealth"]) {
       for (const other of APPS.filter((name) => name !== app)) {
-        const [error] = await heard(dial(app, 0, "7", { token: tokenOf(other, "7") }), "connect_error", 10_000);
+        const [error] = await heard(dial(app, 0, "7", { token: tokenOf(other, "7") }), "connect_error");
         assert.ok(error.message.length > 0, `${other} at ${app}`);
         assert.equal(error.message === "timeout", false);
       }
     }
     const socket = dial("portal", 0, "7", { token: tokenOf("clinic", "7") });
-    assert.equal((await heard(socket, "core:auth:error", 10_000))[0].code, "invalid_token");
+    assert.equal((await heard(socket, "core:auth:error"))[0].code, "invalid_token");
     const plain = await Plain.open(`${url("clinic", 0)}/events`, { headers: { authorization: `Bearer ${tokenOf("portal", "7")}` } });
     assert.equal(await plain.closed, 4401);
   });
 
   it("a namespace or path of one is not there at another", async () => {
     const portal = dial("portal", 0, "7");
-    await heard(portal, "core:auth:success", 10_000);
+    await heard(portal, "core:auth:success");
     const root = users.dial(url("portal", 0), { ...WEBSOCKET, path: "/socket.io", auth: { token: tokenOf("portal", "7") } });
-    assert.equal((await heard(root, "connect_error", 10_000))[0].message, "Invalid namespace");
+    assert.equal((await heard(root, "connect_error"))[0].message, "Invalid namespace");
     for (const app of APPS) {
       const { status } = await fetch(`${url(app, 0)}/api/socketio/?EIO=4&transport=polling`);
       assert.equal(status === 200, app === "diet", app);
@@ -184,7 +184,7 @@ describe("the five applications on one cluster", () => {
     const answers = await Promise.all(Array.from({ length: 35 }, () => ask(ann, "user:status", { userIds: ["limited"] })));
     assert.ok(answers.some(({ success, code }) => success === false && code === "over_limit"), JSON.stringify(answers.at(-1)));
     for (let n = 0; n < 35; n += 1) assert.equal((await ask(dan, "presence:get", { userIds: ["limited"] })).success, true);
-    const closed = heard(ann, "disconnect", 10_000);
+    const closed = heard(ann, "disconnect");
     ann.emit("user:status", { userIds: ["y".repeat(3000)] });
     await closed;
     assert.equal((await ask(dan, "message:send", { roomId: "topic:limits", message: "y".repeat(3000) })).success, true);
@@ -218,11 +218,11 @@ describe("the five applications on one cluster", () => {
 
   it("a user who is cut off in one stays in the others, and numbers are their own", async () => {
     const sockets = Object.fromEntries(await Promise.all(APPS.map(async (app, n) => [app, await enter(app, n, 77)])));
-    const gone = heard(sockets.clinic, "disconnect", 10_000);
+    const gone = heard(sockets.clinic, "disconnect");
     await call("clinic", "revoke", { user: "77" });
     await gone;
     await settled(APPS.filter((app) => app !== "clinic").map((app) => sockets[app]), "cut off");
     const stats = (app) => fetch(`http://${cluster.nodes[0].api}/v1/apps/${app}/stats`, { headers: { authorization: `Bearer ${KEY}` } }).then((it) => it.json());
-    for (const app of APPS) await until(async () => (await stats(app)).totalConnections === (app === "clinic" ? 0 : 1), 15_000);
+    for (const app of APPS) await until(async () => (await stats(app)).totalConnections === (app === "clinic" ? 0 : 1));
   });
 });

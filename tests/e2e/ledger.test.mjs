@@ -128,7 +128,7 @@ describe("the ledger balances", () => {
     talk.catch(() => {}); // awaited below
     await elapse(200);
     assert.equal(await leaver.process.stop("SIGTERM", 15_000), 0, leaver.process.log());
-    await until(() => moving.every((socket) => socket.connected), 10_000);
+    await until(() => moving.every((socket) => socket.connected));
     assert.ok(moving.some((socket, i) => socket.id !== before[i]), "somebody was moved");
     await Promise.all(moving.map((socket, i) => member(ledger, socket, `move-${i}`, ROOM)));
     await talk;

@@ -58,7 +58,7 @@ describe("the msgpack parser", () => {
     assert.equal(nowhere.message, "Invalid namespace");
     const ann = await users.enter(cluster.url, "ann", { ...WEBSOCKET, parser });
     for (const payload of [{}, { roomId: new Date() }, { roomId: Buffer.from("x") }, { roomId: undefined }]) {
-      const ack = await ann.timeout(10_000).emitWithAck("room:join", payload);
+      const ack = await ann.timeout(30_000).emitWithAck("room:join", payload);
       assert.equal(ack.success, false, JSON.stringify(ack));
     }
     assert.ok(ann.connected);
@@ -82,7 +82,7 @@ describe("the msgpack parser", () => {
     const options = { auth: { token: token(71, { role: "Medico" }) }, path: "/lab/", parser, forceNew: true };
     const doctor = users.dial(`${cluster.nodes[1].url}/events`, { ...options, ...WEBSOCKET });
     const slow = users.dial(`${cluster.nodes[0].url}/events`, { ...options, ...POLLING });
-    await Promise.all([heard(doctor, "connected", 10_000), heard(slow, "connected", 10_000)]);
+    await Promise.all([heard(doctor, "connected"), heard(slow, "connected")]);
     const plain = await Plain.open(`${cluster.nodes[2].url}/lab-events`, { headers: { authorization: `Bearer ${token(71, { role: "Medico" })}` } });
     plains.push(plain);
     await plain.event("connected");
@@ -108,7 +108,7 @@ describe("the msgpack parser", () => {
       const events = (name) => python.lines.map((line) => JSON.parse(line)).filter(([event]) => event === name).map(([, data]) => data);
       await python.line(/^\["joined"/);
       for (let n = 0; n < COUNT; n += 1) await send(ann, `js#${n}`, { roomId: room });
-      await until(() => events("acked").length === COUNT && events("message:new").length === COUNT, 15_000);
+      await until(() => events("acked").length === COUNT && events("message:new").length === COUNT);
       await until(() => got(ann, "message:new").length === COUNT);
       python.child.stdin.end();
       assert.equal(await python.exited, 0, python.log());

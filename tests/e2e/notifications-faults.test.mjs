@@ -41,7 +41,7 @@ describe("notifications while NATS connections break", () => {
   }
 
   const say = (socket, event, payload) => persist(async () => {
-    const ack = await socket.timeout(10_000).emitWithAck(event, payload);
+    const ack = await socket.timeout(30_000).emitWithAck(event, payload);
     assert.ok(ack.success || ack.code === "unavailable", JSON.stringify(ack));
     return ack.success && ack;
   });

@@ -22,7 +22,7 @@ describe("notifications on three nodes", () => {
   const node = (i) => cluster.nodes[i % 3];
   const enter = (name, i = 0, options = WEBSOCKET) => users.enter(node(i).url, name, options);
   const notify = (userId, notification, i = 0) => call(node(i), "visits", "notify", { userId, notification });
-  const say = (socket, event, ...args) => socket.timeout(10_000).emitWithAck(event, ...args);
+  const say = (socket, event, ...args) => socket.timeout(30_000).emitWithAck(event, ...args);
   const count = async (socket) => (await say(socket, "notification:getUnreadCount")).unreadCount;
   const list = async (socket, payload) => (await say(socket, "notification:list", payload)).notifications;
 

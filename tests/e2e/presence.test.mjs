@@ -33,7 +33,7 @@ describe("presence on three nodes", () => {
 
   /** Resolves once the last thing that the watcher was told of `user` is `status`. */
   const toldOf = (watcher, user, status) =>
-    until(() => changes(watcher, user).at(-1) === status, 10_000)
+    until(() => changes(watcher, user).at(-1) === status)
       .catch(() => assert.fail(`not ${status}, but ${changes(watcher, user)}`));
 
   it("folds devices, choice and calls into one status, told once each", async () => {

@@ -28,7 +28,7 @@ describe("python-socketio", () => {
       const events = (name) => python.lines.map((line) => JSON.parse(line)).filter(([event]) => event === name).map(([, data]) => data);
       await python.line(/^\["joined"/);
       for (let n = 0; n < COUNT; n += 1) await send(ann, `js#${n}`, { roomId: room });
-      await until(() => events("acked").length === COUNT && events("message:new").length === COUNT, 15_000);
+      await until(() => events("acked").length === COUNT && events("message:new").length === COUNT);
       await until(() => got(ann, "message:new").length === COUNT);
       python.child.stdin.end();
       assert.equal(await python.exited, 0, python.log());

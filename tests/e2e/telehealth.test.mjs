@@ -193,8 +193,8 @@ describe("telehealth on three nodes", () => {
       const [ann, bob] = await onNodes("ann", "bob");
       await join(bob, "chat:ann:bob");
       const text = "é🎈x".repeat(60_000);
-      const heardIt = heard(bob, "message:new", 10_000);
-      const ack = await ann.timeout(10_000).emitWithAck("message:send", { message: text, roomId: "chat:ann:bob" });
+      const heardIt = heard(bob, "message:new");
+      const ack = await ann.timeout(30_000).emitWithAck("message:send", { message: text, roomId: "chat:ann:bob" });
       if (ack.success) assert.equal((await heardIt)[0].message, text);
       else {
         // A limit on the text is allowed if it is said.
@@ -264,7 +264,7 @@ describe("telehealth on three nodes", () => {
       for (const options of [WEBSOCKET, POLLING]) {
         const ann = await users.enter(cluster.url, "ann", options);
         const closed = heard(ann, "disconnect");
-        const back = heard(ann, "connected", 10_000);
+        const back = heard(ann, "connected");
         ann.emit("message:send", { message: "x".repeat(1_100_000), roomId: "topic:a" });
         assert.match((await closed)[0], /^transport (close|error)$/);
         await back;

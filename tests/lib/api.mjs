@@ -27,7 +27,7 @@ export async function withApi(cluster) {
 }
 
 /** One NATS request; resolves with the parsed answer. Its reply subject is its own: requests at the same time share the server. */
-export function natsRequest(server, subject, body, ms = 10_000) {
+export function natsRequest(server, subject, body, ms = 30_000) {
   const { hostname, port } = new URL(server);
   const reply = `_reply.${randomUUID()}`;
   const payload = Buffer.from(typeof body === "string" ? body : JSON.stringify(body));

@@ -99,7 +99,7 @@ export async function signals(from, to, callId, count = 20) {
 /** A user of the messenger who is in. */
 export async function enterTalk(users, url, userId, { claims, ...options } = {}) {
   const socket = users.dial(url, { ...TALK, auth: { token: token(userId, claims) }, ...options });
-  await heard(socket, "connect", 10_000);
+  await heard(socket, "connect");
   socket.welcome = { userId };
   return socket;
 }

@@ -13,7 +13,7 @@ export const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 export async function enterChats(users, url, userId, chats, { path = "/talk/", claims, ...options } = {}) {
   const auth = { token: token(userId, { chats, ...claims }) };
   const socket = users.dial(url, { path, auth, ...options });
-  await heard(socket, "connect", 10_000);
+  await heard(socket, "connect");
   socket.welcome = { userId };
   return socket;
 }

@@ -2,8 +2,11 @@
 
 import { WebSocket } from "ws";
 
-/** Longest wait for something that must come. */
-export const SOON_MS = 5000;
+/** Longest wait for something that must come: no busy machine takes that long, and a wait that succeeds costs nothing of it. */
+export const SOON_MS = 30_000;
+
+/** Calls `late` after `ms`, unless cleared. Keeps no process alive: whom nobody waits for any more does not hold a test's end up. */
+export const deadline = (ms, late) => setTimeout(late, ms).unref();
 
 /** Resolves after `ms`; only for behaviour that is itself about time. */
 export const elapse = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -90,10 +93,10 @@ export class Frames {
         if (end) reject(new Error(end));
         else resolve(frame);
       };
-      const timer = setTimeout(() => {
+      const timer = deadline(ms, () => {
         this.takers.splice(this.takers.indexOf(take), 1);
         reject(new Error(`no frame for ${ms} ms`));
-      }, ms);
+      });
       if (this.queue.length > 0) take(this.queue[0].end ? this.queue[0] : this.queue.shift());
       else this.takers.push(take);
     });
@@ -123,7 +126,7 @@ export class Frames {
 
   /** Resolves with the close code; rejects when the socket stays open. */
   async closing(ms = SOON_MS) {
-    const late = elapse(ms).then(() => { throw new Error(`still open after ${ms} ms`); });
+    const late = new Promise((_, reject) => { deadline(ms, () => reject(new Error(`still open after ${ms} ms`))); });
     return Promise.race([this.closed, late]);
   }
 

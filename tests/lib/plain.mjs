@@ -1,7 +1,7 @@
 // A client of the plain WebSocket: `ws` and JSON frames, nothing else.
 
 import { WebSocket } from "ws";
-import { SOON_MS } from "./engine.mjs";
+import { deadline, SOON_MS } from "./engine.mjs";
 
 /** A plain connection. What came waits in `frames` until somebody asks for it; `closed` resolves with the close code. */
 export class Plain {
@@ -44,10 +44,10 @@ export class Plain {
         clearTimeout(timer);
         resolve(this.frames.splice(at, 1)[0]);
       };
-      const timer = setTimeout(() => {
+      const timer = deadline(ms, () => {
         this.#waiting.splice(this.#waiting.indexOf(look), 1);
         reject(new Error(`no such frame for ${ms} ms; came: ${JSON.stringify(this.frames)}`));
-      }, ms);
+      });
       this.#waiting.push(look);
       look();
     });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { until } from "./clients.mjs";
+import { SOON_MS } from "./engine.mjs";
 import { sign } from "./token.mjs";
 import { got, Users, WEBSOCKET } from "./visits.mjs";
 
@@ -35,7 +36,7 @@ export class Portal extends Users {
 }
 
 /** The first event of this name that fits, past or coming. */
-export async function first(socket, event, fits = () => true, ms = 10_000) {
+export async function first(socket, event, fits = () => true, ms = SOON_MS) {
   try {
     return await until(() => got(socket, event).find(fits), ms);
   } catch {
@@ -43,7 +44,7 @@ export async function first(socket, event, fits = () => true, ms = 10_000) {
   }
 }
 
-export const ask = (socket, event, ...args) => socket.timeout(10_000).emitWithAck(event, ...args);
+export const ask = (socket, event, ...args) => socket.timeout(30_000).emitWithAck(event, ...args);
 
 /** Joins; all must be allowed. */
 export async function join(socket, ...rooms) {

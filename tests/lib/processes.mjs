@@ -34,7 +34,7 @@ export class Process {
   }
 
   /** Resolves with the match of the first line, past or coming, that matches; rejects when the process ends or `ms` have passed. */
-  line(pattern, ms = 20_000) {
+  line(pattern, ms = 60_000) {
     for (const line of this.lines) {
       const match = pattern.exec(line);
       if (match) return Promise.resolve(match);

@@ -33,7 +33,7 @@ export class Users {
   /** A user who is in: the event `connected` has come. */
   async enter(url, userId, { claims, ...options } = {}) {
     const socket = this.dial(url, { auth: { token: token(userId, claims) }, ...options });
-    [socket.welcome] = await heard(socket, "connected", 10_000);
+    [socket.welcome] = await heard(socket, "connected");
     return socket;
   }
 

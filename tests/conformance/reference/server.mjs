@@ -1,15 +1,18 @@
-// The published server with the handlers of the conformance application: `node server.mjs <profile>`. Tests written against it
+// The published server with the handlers of the conformance application: `node server.mjs <profile> [patient]`. Tests written against it
 // say what stock clients meet elsewhere; it serves one node only.
 
 import { createServer } from "node:http";
 import { Server as EngineServer } from "engine.io";
 import { Server } from "socket.io";
 
+/** As `patient` of tests/lib/suite.mjs. */
+const PING_TIMEOUT = process.argv[3] === "patient" ? 20_000 : 200;
+
 const UTF8 = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"];
 
 const profiles = {
   engineio(http) {
-    const engine = new EngineServer({ pingInterval: 300, pingTimeout: 200, maxHttpBufferSize: 1_000_000 });
+    const engine = new EngineServer({ pingInterval: 300, pingTimeout: PING_TIMEOUT, maxHttpBufferSize: 1_000_000 });
     engine.attach(http, { path: "/engine.io/" });
     engine.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
   },
@@ -37,7 +40,7 @@ const profiles = {
   },
 
   socketio(http) {
-    const io = new Server(http, { pingInterval: 300, pingTimeout: 200, maxHttpBufferSize: 1_000_000, connectTimeout: 1000 });
+    const io = new Server(http, { pingInterval: 300, pingTimeout: PING_TIMEOUT, maxHttpBufferSize: 1_000_000, connectTimeout: 1000 });
     const serve = (socket) => {
       socket.emit("auth", socket.handshake.auth);
       socket.on("message", (...args) => socket.emit("message-back", ...args));
