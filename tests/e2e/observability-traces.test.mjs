@@ -79,6 +79,15 @@ describe("traces of a cluster", () => {
     await collector.span((span) => span.name === "deliver" && span.parentSpanId === root.spanId);
   });
 
+  it("go on where a back end keeps a trace of its own", async () => {
+    const [traceId, spanId] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"];
+    const traceparent = `00-${traceId}-${spanId}-01`;
+    assert.equal((await call(cluster.nodes[0], "visits", "emit", { to: { everyone: true }, event: "x" }, { traceparent })).status, 200);
+    const root = await collector.span((span) => span.traceId === traceId && span.name === "back end call");
+    assert.equal(root.parentSpanId, spanId);
+    await collector.span((span) => span.traceId === traceId && span.name === "deliver" && span.parentSpanId === root.spanId);
+  });
+
   it("are exported to the last span when the node leaves, and counted", async () => {
     users.leave();
     const metric = (outcome) => cluster.metric(`trunkline_trace_spans_total\\{outcome="${outcome}"\\}`);

@@ -2,6 +2,7 @@
 // rules is one that Prometheus can answer from them.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, it } from "node:test";
 import { call, withApi } from "../lib/api.mjs";
@@ -74,6 +75,14 @@ describe("metrics of a cluster", () => {
     await until(async () => (await rows()).length >= listed.length).catch(() => {});
     if (process.env.TRUNKLINE_WRITE_DOCS) write(await rows());
     assert.deepEqual(await rows(), documented().sort(), "TRUNKLINE_WRITE_DOCS=1 writes the table anew");
+  });
+
+  it("follow Prometheus's conventions", { skip: !prometheusInstalled() && "promtool is not installed" }, async () => {
+    for (const { name, admin } of [...cluster.nodes, ...cluster.coordinators]) {
+      const input = await (await fetch(`http://${admin}/metrics`)).text();
+      const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input, encoding: "utf8" });
+      assert.equal(status, 0, `${name}: ${stdout}${stderr}`);
+    }
   });
 
   it("answer every query of the dashboard and of the alert rules", { skip: !prometheusInstalled() && "prometheus is not installed" }, async () => {

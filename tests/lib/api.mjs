@@ -6,12 +6,13 @@ import { connect } from "node:net";
 export const ALL = "all-key-0123456789abcdef";
 
 /** Calls `POST /v1/apps/{app}/{verb}` of a node; resolves with `{ status, body, headers }`. */
-export async function call(node, app, verb, body, { key = ALL, idempotencyKey, method = "POST", query = "", raw } = {}) {
+export async function call(node, app, verb, body, { key = ALL, idempotencyKey, traceparent, method = "POST", query = "", raw } = {}) {
   const response = await fetch(`http://${node.api}/v1/apps/${app}/${verb}${query}`, {
     method,
     headers: {
       ...(key && { authorization: `Bearer ${key}` }),
       ...(idempotencyKey && { "idempotency-key": idempotencyKey }),
+      ...(traceparent && { traceparent }),
     },
     body: method === "GET" ? undefined : raw ?? JSON.stringify(body),
   });

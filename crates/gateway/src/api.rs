@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cluster::TraceParent;
 use serde_json::Value;
 
 use crate::config::ConfigError;
@@ -55,6 +56,8 @@ pub struct Call {
     pub body: Bytes,
     pub caller: Caller,
     pub idempotency_key: Option<String>,
+    /// The caller's trace, if it keeps it.
+    pub trace: Option<TraceParent>,
 }
 
 /// Who calls, and what it may do.

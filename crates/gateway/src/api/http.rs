@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{any, get};
+use cluster::trace;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -83,6 +84,7 @@ impl Port {
         }
         let idempotency_key = header_text(request.headers(), "idempotency-key")?;
         idempotency_key.as_deref().map_or(Ok(()), check_key)?;
+        let trace = request.headers().get(trace::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let caller = Caller { name: key.name.clone(), scopes: key.scopes().to_vec() };
         let body = match *request.method() {
             Method::GET if plain::is_read(&verb) => as_body(query).into(),
@@ -91,7 +93,7 @@ impl Port {
         };
         let _place = api.begin()?;
         let (done, answer) = oneshot::channel();
-        let call = Call { app: found.ix, verb, body, caller, idempotency_key };
+        let call = Call { app: found.ix, verb, body, caller, idempotency_key, trace };
         self.here.control(Control::Api { call: Box::new(call), done });
         let within = Duration::from_millis(api.config.timeout_ms);
         match tokio::time::timeout(within, answer).await {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bus::{BusError, Request, Requests};
 use cluster::subject::escape_token;
+use cluster::trace;
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -94,7 +95,8 @@ async fn ask(shared: &Shared, shard: &ShardHandle, app: u16, request: &Request) 
     let _place = shared.api.begin()?;
     let (done, answer) = oneshot::channel();
     let body = request.payload.clone();
-    let call = Call { app, verb, body, caller: Caller::of_nats(), idempotency_key };
+    let trace = request.header(trace::HEADER).and_then(|value| value.parse().ok());
+    let call = Call { app, verb, body, caller: Caller::of_nats(), idempotency_key, trace };
     shard.control(Control::Api { call: Box::new(call), done });
     let within = Duration::from_millis(shared.api.config.timeout_ms);
     match tokio::time::timeout(within, answer).await {

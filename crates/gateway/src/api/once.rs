@@ -235,6 +235,7 @@ mod tests {
             body: Bytes::from_static(body.as_bytes()),
             caller: Caller::of_nats(),
             idempotency_key: None,
+            trace: None,
         }
     }
 

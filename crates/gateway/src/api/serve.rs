@@ -23,7 +23,8 @@ const MOST_VERB_BYTES: usize = 64;
 /// Answers one call. What it stores is stored before the answer.
 pub async fn serve(shard: Rc<Shard>, call: Call) -> Answer {
     let (started, app) = (Instant::now(), shard.shared.app(call.app).name());
-    let mut span = if plain::is_read(&call.verb) { None } else { of_call(&shard, call.app, &call.verb) };
+    let mut span =
+        if plain::is_read(&call.verb) { None } else { of_call(&shard, call.app, &call.verb, call.trace) };
     let answer = serve_uncounted(&shard, &call, parent(span.as_ref())).await;
     let outcome = answer.as_ref().map_or_else(|fault| fault.code.as_str(), |_| "ok");
     let metrics = &shard.shared.metrics;

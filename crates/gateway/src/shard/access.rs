@@ -45,6 +45,8 @@ pub struct Access {
     opened_ms: u64,
     /// Nodes it has left.
     moves: u32,
+    /// Sockets it has had.
+    sockets: u32,
     pub traffic: Traffic,
     /// Who was let in first; kept for when the sockets are gone.
     identity: Option<Arc<Identity>>,
@@ -63,21 +65,23 @@ pub struct Traffic {
 
 /// A session's account on its way to another node.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PackedAccess {
     age_ms: u64,
     moves: u32,
+    sockets: u32,
     traffic: Traffic,
 }
 
 impl Access {
     pub fn new(transport: Transport) -> Self {
         let (opened_ms, traffic) = (unix_ms(), Traffic::default());
-        Self { transport, opened_ms, moves: 0, traffic, identity: None, known: None }
+        Self { transport, opened_ms, moves: 0, sockets: 0, traffic, identity: None, known: None }
     }
 
     pub fn pack(&self) -> PackedAccess {
         let age_ms = unix_ms().saturating_sub(self.opened_ms);
-        PackedAccess { age_ms, moves: self.moves, traffic: self.traffic }
+        PackedAccess { age_ms, moves: self.moves, sockets: self.sockets, traffic: self.traffic }
     }
 
     /// After a move: to be upgraded is why sessions move.
@@ -85,13 +89,16 @@ impl Access {
         Self {
             opened_ms: unix_ms().saturating_sub(packed.age_ms),
             moves: packed.moves + 1,
+            sockets: packed.sockets,
             traffic: packed.traffic,
             ..Self::new(Transport::WebSocket)
         }
     }
 
-    pub fn is_of(&mut self, identity: &Arc<Identity>) {
-        self.identity.get_or_insert_with(|| identity.clone());
+    /// A socket is let in.
+    pub fn entered(&mut self, identity: Option<&Arc<Identity>>) {
+        self.sockets += 1;
+        self.identity = self.identity.take().or_else(|| identity.cloned());
     }
 
     /// What is known of the end that comes; who knows first is right.
@@ -166,7 +173,7 @@ impl State {
             role = identity.and_then(|identity| identity.role.as_deref()),
             peer = %session.opening.peer,
             transport = access.transport.name(),
-            sockets = session.sockets.len(),
+            sockets = access.sockets,
             reason = reason.name(),
             code = reason.ws_code(),
             text = reason.text(),
@@ -205,10 +212,11 @@ mod tests {
     fn an_account_moves_with_its_session() {
         let mut access = Access::new(Transport::Polling);
         access.opened_ms -= 5_000;
+        access.entered(None);
         access.traffic = Traffic { messages_in: 1, bytes_in: 2, messages_out: 3, bytes_out: 4 };
         let bytes = rmp_serde::to_vec_named(&access.pack()).unwrap();
         let there = Access::unpack(rmp_serde::from_slice(&bytes).unwrap());
-        assert_eq!((there.traffic, there.moves), (access.traffic, 1));
+        assert_eq!((there.traffic, there.moves, there.sockets), (access.traffic, 1, 1));
         assert!(seconds_since(there.opened_ms) >= 5.0);
         assert_eq!(there.transport, Transport::WebSocket);
     }

@@ -131,13 +131,14 @@ impl State {
         let ix = self.hub.insert(&id, Target { session: session.key, serial });
         let expires = expiry(shard, app.ix, identity.as_ref());
         let identity = identity.map(Arc::new);
+        session.access.entered(identity.as_ref());
         session.sockets.push(Socket {
             serial,
             app: app.ix,
             nsp: nsp.clone(),
             id: id.into(),
             ix,
-            identity: identity.inspect(|identity| session.access.is_of(identity)),
+            identity,
             memberships: Vec::new(),
             placed: Vec::new(),
             calls: Vec::new(),

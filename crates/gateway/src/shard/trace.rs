@@ -20,21 +20,30 @@ pub fn of_event(shard: &Shard, session: &Session, event: &str) -> Option<Span> {
     )
 }
 
-/// A call of a back end.
-pub fn of_call(shard: &Shard, app: u16, verb: &str) -> Option<Span> {
-    let span = shard.shared.tracer.root(Kind::Server, "back end call")?;
+/// A call of a back end; one that the caller traces is traced here too.
+pub fn of_call(shard: &Shard, app: u16, verb: &str, caller: Option<TraceParent>) -> Option<Span> {
+    const NAME: &str = "back end call";
+    let tracer = &shard.shared.tracer;
+    let span = match caller {
+        Some(caller) => tracer.child(Some(context(caller)), Kind::Server, NAME)?,
+        None => tracer.root(Kind::Server, NAME)?,
+    };
     Some(placed(shard, span, shard.shared.app(app).name()).with("trunkline.call", verb))
 }
 
 /// A room event went to this core's sockets.
 pub fn delivered(shard: &Shard, broadcast: &Broadcast, receivers: usize) {
     let Some(traced) = broadcast.trace else { return };
-    let parent = Context { trace: traced.parent.trace, span: traced.parent.span };
-    let Some(span) = shard.shared.tracer.child(Some(parent), Kind::Consumer, "deliver") else { return };
+    let parent = Some(context(traced.parent));
+    let Some(span) = shard.shared.tracer.child(parent, Kind::Consumer, "deliver") else { return };
     let class = if broadcast.order == Order::Ephemeral { "ephemeral" } else { "recoverable" };
     let app = shard.shared.app(broadcast.app).name();
     let span = placed(shard, span.since(traced.since_ns), app);
     drop(span.with("trunkline.class", class).with("trunkline.receivers", receivers));
+}
+
+fn context(parent: TraceParent) -> Context {
+    Context { trace: parent.trace, span: parent.span }
 }
 
 /// What a message caused by this span carries.
