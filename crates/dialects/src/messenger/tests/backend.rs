@@ -123,7 +123,8 @@ fn every_call_that_is_described_exists_and_its_example_is_right() {
 #[test]
 fn a_call_s_participants_are_reached_by_each_of_its_rooms_names() {
     let dialect = crate::Dialect::Messenger(dialect());
-    let of = |name: &str| dialect.room_of(&crate::Audience::Room(domain::RoomId::new(name).unwrap())).unwrap();
+    let of =
+        |name: &str| dialect.room_of(&crate::Audience::Room(domain::RoomId::new(name).unwrap())).unwrap();
     for name in ["call:C1", "video:C1", "screen:C1"] {
         assert_eq!(of(name).as_str(), ".call:C1");
     }
