@@ -2,6 +2,7 @@
 // acknowledged is there, what died starts again, and at the end nobody is left.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -40,6 +41,13 @@ describe("the cluster for trying failure by hand", () => {
     const cluster = new Process("cluster", TESTKIT, args, { env: cleanEnv() });
     started.push(cluster);
     return cluster;
+  }
+
+  /** It ends at once, and says why. */
+  async function refuses(cluster, why) {
+    await once(cluster.child, "close"); // after its last line, unlike "exit"
+    assert.match(cluster.lines.join("\n"), why);
+    assert.equal(await cluster.exited, 1);
   }
 
   /** Resolves with the process, its members' pids by name, the address for clients and the printed token. */
@@ -143,9 +151,7 @@ describe("the cluster for trying failure by hand", () => {
     await heard(seven, "connected", SLOW_MS);
     assert.deepEqual(await history(seven), kept);
 
-    const third = launch("--free-ports");
-    await third.line(/is in use by process \d+/);
-    assert.equal(await third.exited, 1);
+    await refuses(launch("--free-ports"), /is in use by process \d+/);
     next.cluster.say("quit");
     assert.equal(await next.cluster.exited, 0, next.cluster.log());
     assert.deepEqual(alive(next), []);
@@ -156,9 +162,10 @@ describe("the cluster for trying failure by hand", () => {
     await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));
     const { port } = other.address();
     writeFileSync(config, CONFIG.replace(/^listen = .*$/m, `listen = ["127.0.0.1:${port}"]`));
-    const cluster = launch();
-    const told = cluster.line(new RegExp(`^cluster: clients cannot connect to 127\\.0\\.0\\.1:${port}: .*--free-ports$`));
-    await told.finally(() => other.close());
-    assert.equal(await cluster.exited, 1);
+    try {
+      await refuses(launch(), new RegExp(`^cluster: clients cannot connect to 127\\.0\\.0\\.1:${port}: .*--free-ports$`, "m"));
+    } finally {
+      other.close();
+    }
   });
 });

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::error::BusError;
 use crate::lean::Shared;
 use crate::listen::Listener;
+use crate::patience::patiently;
 use crate::stream::nanos;
 use crate::types::Stored;
 use crate::wire::{self, Message};
@@ -103,7 +104,7 @@ impl Bus {
             return Err(BusError::Subject { subject: subject.clone() });
         }
         let client = self.inner.client.clone();
-        ensure(&client, &spec).await?;
+        patiently(&spec.durable, || ensure(&client, &spec)).await?;
         // What is worked off together; what waits longer is better off with the server.
         let (sender, messages) = mpsc::channel(2 * PULL_BATCH);
         tokio::spawn(Puller::new(self.shared(), client, spec, sender).run());

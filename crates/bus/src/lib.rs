@@ -23,6 +23,7 @@ mod listen;
 mod metrics;
 mod node;
 mod outbox;
+mod patience;
 mod read;
 mod request;
 mod schedule;

@@ -1,25 +1,19 @@
 //! Streams: made if they are missing, brought up to the specification where that is safe, refused where it is not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::bus::Bus;
 use crate::error::BusError;
+use crate::patience::patiently;
 use crate::time::parse_rfc3339_ms;
 use crate::types::{StreamSpec, StreamState};
 
 const STREAM_NOT_FOUND: u32 = 10059;
 /// Another node created the stream between our look and our attempt.
 const STREAM_NAME_EXIST: u32 = 10058;
-/// A cluster of servers that elects a leader, or does not know all of its servers yet.
-const NOT_YET: [u32; 2] = [10008, 10005];
-
-/// How long servers may be without a leader, and how long until they are asked again. In a young cluster, or after the loss of a server, a
-/// stream without a leader does not answer at all; whoever starts then would give up for nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Fields that an update may change without losing data or a promise.
 const UPDATABLE: [&str; 12] = [
@@ -60,16 +54,7 @@ impl Bus {
     /// limits and options follow the specification; other subjects or storage are refused. Servers that cannot say yet are
     /// asked again for half a minute.
     pub async fn ensure_stream(&self, spec: &StreamSpec) -> Result<StreamState, BusError> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_ensure_stream(spec).await {
-                Err(error) if error.is_passing() && Instant::now() < deadline => {
-                    tracing::warn!(stream = %spec.name, %error, "the stream cannot be made or checked yet");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                done => return done,
-            }
-        }
+        patiently(&spec.name, || self.try_ensure_stream(spec)).await
     }
 
     async fn try_ensure_stream(&self, spec: &StreamSpec) -> Result<StreamState, BusError> {
@@ -123,17 +108,6 @@ impl Bus {
             Ok(info) => Ok(Some(info)),
             Err(error) if error.err_code == STREAM_NAME_EXIST => Ok(None),
             Err(error) => Err(error.refused(&subject)),
-        }
-    }
-}
-
-impl BusError {
-    /// Whether the same may succeed in a moment. What is refused for good is said at once.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Unavailable { .. } => true,
-            Self::Refused { code, .. } => NOT_YET.contains(code),
-            _ => false,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::directory::Directory;
 /// An answer that takes longer is asked for again.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between looks at a starting member.
-const PROBE_PAUSE: Duration = Duration::from_millis(50);
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a member is for; members stop in the reverse order of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
