@@ -70,7 +70,7 @@ impl Section {
                 let _ = writeln!(text, "The keys are those of `{other}`.");
             }
             Body::Keys(keys) => {
-                text.push_str("| key | type | default | |\n| --- | --- | --- | --- |\n");
+                text.push_str("| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
                 for key in keys {
                     let _ =
                         writeln!(text, "| `{}` | {} | {} | {} |", key.name, key.kind, key.default, key.about);
