@@ -56,12 +56,7 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     Ok(())
 }
 
-async fn follow(
-    desk: Arc<Desk>,
-    mut consumer: Consumer,
-    gather: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn follow(desk: Arc<Desk>, mut consumer: Consumer, gather: Duration, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");

@@ -90,7 +90,8 @@ impl Store {
                 Key::Devices(user) => {
                     let prefix = name.trim_end_matches('>');
                     let after = by_key.range(prefix..).map(|(_, entry)| *entry);
-                    let records = self.records(user, after.take_while(|entry| entry.key.starts_with(prefix)))?;
+                    let records =
+                        self.records(user, after.take_while(|entry| entry.key.starts_with(prefix)))?;
                     known.devices.insert(user.clone(), records);
                 }
                 key => self.remember(known, key, by_key.get(&*name).map(|entry| (*entry).clone()))?,

@@ -82,12 +82,16 @@ impl Teller {
     /// Notes which of these are stored: mostly whoever committed them has told them, and one read for many says so. `tells`: those of
     /// one call or user in the order of their revisions.
     pub async fn look(&self, app: &App, tells: &[Tell]) -> Result<(), Unavailable> {
-        let asked: Vec<(&Tell, Vec<String>)> =
-            tells.iter().filter(|tell| !self.is_stored(tell)).map(|tell| (tell, subjects(app, tell))).collect();
+        let asked: Vec<(&Tell, Vec<String>)> = tells
+            .iter()
+            .filter(|tell| !self.is_stored(tell))
+            .map(|tell| (tell, subjects(app, tell)))
+            .collect();
         let all: Vec<String> = asked.iter().flat_map(|(_, subjects)| subjects).cloned().collect();
         let mut found = FxHashSet::default();
         for some in all.chunks(SUBJECTS_PER_READ) {
-            let stored = self.bus.read_last(&event_stream_name(&app.name), some, ReadOptions::default()).await;
+            let stored =
+                self.bus.read_last(&event_stream_name(&app.name), some, ReadOptions::default()).await;
             found.extend(stored.map_err(|_| Unavailable)?.into_iter().map(|stored| stored.subject));
         }
         let mut missed = FxHashSet::default();

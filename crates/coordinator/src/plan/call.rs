@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{
-    self, Act, Call, CallId, CallSettings, Command, CommandId, Decision, Event, Refusal, UserCallState, UserCalls, View,
-    World,
+    self, Act, Call, CallId, CallSettings, Command, CommandId, Decision, Event, Refusal, UserCallState,
+    UserCalls, View, World,
 };
 
 use super::mirror::{Settling, own, write_user};
@@ -19,10 +19,12 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
     if let Some(step) = devices_first(command, known) {
         return step;
     }
+    let Some(entry) = known.calls.get(&command.call) else {
+        return Step::Load(vec![Key::Call(command.call.clone())]);
+    };
     if let Err(refusal) = checked(app, command) {
         return Step::Done(Box::new(Done::reply(Reply::Refused(refusal))));
     }
-    let Some(entry) = known.calls.get(&command.call) else { return Step::Load(first(command, now_ms)) };
     let record = own(known, &command.call);
     let note = entry.value.as_ref().filter(|_| record.is_none());
     if let Some(step) = note.and_then(|note| answered_instead(command, note, known)) {
@@ -105,15 +107,6 @@ fn devices_first(command: &Command, known: &Known) -> Option<Step> {
     }
     let missing = known.missing([Key::UserCalls(user.clone())]);
     (!missing.is_empty()).then_some(Step::Load(missing))
-}
-
-/// A new call's users are read along with it: mostly there is none under its id.
-fn first(command: &Command, now_ms: u64) -> Vec<Key> {
-    let mut keys = vec![Key::Call(command.call.clone())];
-    if matches!(command.act, Act::Initiate(_)) {
-        keys.extend(needed(None, command, now_ms));
-    }
-    keys
 }
 
 /// What can be refused without knowing anything is, before a thousand records are read for it.
