@@ -11,10 +11,27 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::contract::{Said, asks, calls};
 use crate::{
     Action, Actions, BackendAction, BackendCall, BackendEmission, BackendVerb, Command, Delivery, Emission,
     Inbound, Out, Outcome,
 };
+
+/// The three questions, for the applications' contracts.
+pub(crate) const READ: Said = asks(
+    "notification:read",
+    "{ notificationId: Id }",
+    "{ success: true, notificationId: Id, unreadCount: integer }",
+    "A notification is read and gone.",
+);
+pub(crate) const UNREAD_COUNT: Said =
+    calls("notification:getUnreadCount", "{ success: true, unreadCount: integer }", "How many are unread.");
+pub(crate) const LIST: Said = asks(
+    "notification:list",
+    "{ limit?: integer, before?: Id }",
+    "{ success: true, notifications: Notification[], hasMore: boolean, unreadCount: integer }",
+    "The unread ones, newest first.",
+);
 
 /// A notification to keep until it is read, and to tell on all of the user's devices.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The contract of `diet` for machines; docs/diet.md is the one for people.
 
 use crate::contract::{Contract, ERROR, FAILURE, Heard, Said, asks, calls, hears};
+use crate::notifying;
 
 pub static CONTRACT: Contract = Contract {
     title: "diet",
@@ -24,19 +25,9 @@ const SAYS: &[Said] = &[
     asks("join_diet", "Id", DIET, "Enters the room of a diet."),
     asks("leave_diet", "Id", DIET, "Leaves it."),
     calls("ping", "{ timestamp: Time }", "Is anybody there?"),
-    asks(
-        "notification:read",
-        "{ notificationId: Id }",
-        "{ success: true, notificationId: Id, unreadCount: integer }",
-        "A notification is read and gone.",
-    ),
-    calls("notification:getUnreadCount", "{ success: true, unreadCount: integer }", "How many are unread."),
-    asks(
-        "notification:list",
-        "{ limit?: integer, before?: Id }",
-        "{ success: true, notifications: Notification[], hasMore: boolean, unreadCount: integer }",
-        "The unread ones, newest first.",
-    ),
+    notifying::READ,
+    notifying::UNREAD_COUNT,
+    notifying::LIST,
 ];
 
 const HEARS: &[Heard] = &[

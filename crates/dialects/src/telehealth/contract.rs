@@ -1,6 +1,7 @@
 //! The contract of `telehealth` for machines; docs/telehealth.md is the one for people.
 
-use crate::contract::{Contract, ERROR, FAILURE, Heard, Said, asks, calls, hears, says};
+use crate::contract::{Contract, ERROR, FAILURE, Heard, Said, asks, hears, says};
+use crate::notifying;
 
 pub static CONTRACT: Contract = Contract {
     title: "telehealth",
@@ -92,19 +93,9 @@ const SAYS: &[Said] = &[
         "{ success: true, presence: Presence }",
         "Chooses how one is seen.",
     ),
-    asks(
-        "notification:read",
-        "{ notificationId: Id }",
-        "{ success: true, notificationId: Id, unreadCount: integer }",
-        "A notification is read and gone.",
-    ),
-    calls("notification:getUnreadCount", "{ success: true, unreadCount: integer }", "How many are unread."),
-    asks(
-        "notification:list",
-        "{ limit?: integer, before?: Id }",
-        "{ success: true, notifications: Notification[], hasMore: boolean, unreadCount: integer }",
-        "The unread ones, newest first.",
-    ),
+    notifying::READ,
+    notifying::UNREAD_COUNT,
+    notifying::LIST,
 ];
 
 const HEARS: &[Heard] = &[
