@@ -27,9 +27,8 @@ const WORK_DEADLINE: Duration = Duration::from_secs(4);
 const TOGETHER: usize = 128;
 /// How many such batches are under way at once: one that waits for somebody holds up no other.
 const AT_ONCE: usize = 4;
-/// How long a batch gathers after its first message. A call's: whoever committed it is done with it by then, mostly.
-const GATHER_CALLS: Duration = Duration::from_millis(50);
-const GATHER_PRESENCE: Duration = Duration::from_millis(20);
+/// How long a batch gathers after its first message: whoever committed a call is done with it by then, mostly.
+const GATHER: Duration = Duration::from_millis(50);
 /// Messages under way in all replicas together.
 const PENDING: usize = 2048;
 
@@ -39,9 +38,9 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
     let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
-    for (bucket, name, filters, gather) in [
-        (calls_bucket(app), "coordinator_calls", calls, GATHER_CALLS),
-        (presence_bucket(app), "coordinator_presence", presence, GATHER_PRESENCE),
+    for (bucket, name, filters) in [
+        (calls_bucket(app), "coordinator_calls", calls),
+        (presence_bucket(app), "coordinator_presence", presence),
     ] {
         let spec = ConsumerSpec {
             stream: bus::kv::stream_of(&bucket),
@@ -51,12 +50,12 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
             max_ack_pending: PENDING,
         };
         let consumer = bus.consume(spec).await?;
-        tokio::spawn(follow(desk.clone(), consumer, gather, stop.clone()));
+        tokio::spawn(follow(desk.clone(), consumer, stop.clone()));
     }
     Ok(())
 }
 
-async fn follow(desk: Arc<Desk>, mut consumer: Consumer, gather: Duration, mut stop: watch::Receiver<bool>) {
+async fn follow(desk: Arc<Desk>, mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -65,7 +64,7 @@ async fn follow(desk: Arc<Desk>, mut consumer: Consumer, gather: Duration, mut s
             _ = stop.changed() => return,
             first = consumer.next() => first,
         };
-        tokio::time::sleep(gather).await;
+        tokio::time::sleep(GATHER).await;
         let mut batch = vec![first];
         consumer.take(&mut batch, TOGETHER);
         let desk = desk.clone();

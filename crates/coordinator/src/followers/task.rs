@@ -10,6 +10,7 @@ use domain::UserId;
 use domain::call::{Act, Command, CommandId};
 use domain::presence::{DeviceRecord, Presence};
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 use crate::desk::{Desk, fresh};
 use crate::plan::presence::Refold;
@@ -54,9 +55,6 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
     }
     let known = &read(desk, &batch).await;
     look(desk, &batch, known).await;
-    let ticks = batch.ticks.into_iter().map(async |(tick, ack)| {
-        say(desk.call(&tick, None, deadline).await.map(drop), [ack]);
-    });
     let records = batch.records.into_iter().map(async |(record, at_ms, ack)| {
         say(announce(desk, record, at_ms, known, deadline).await, [ack]);
     });
@@ -66,7 +64,16 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
         let refold = Refold { user, chosen: None, gone_ms };
         say(desk.fold(&refold, known, deadline).await.map(drop), fold.acks);
     });
-    tokio::join!(join_all(ticks), join_all(records), join_all(folds));
+    let ticks = batch.ticks.into_iter().map(async |(tick, ack)| {
+        say(desk.call(&tick, None, deadline).await.map(drop), [ack]);
+    });
+    tokio::join!(in_turn(records), in_turn(folds), join_all(ticks));
+}
+
+/// A few at a time: clients' commands are not to wait behind a whole batch.
+async fn in_turn<T: Future<Output = ()>>(work: impl Iterator<Item = T>) {
+    const AT_ONCE: usize = 3;
+    stream::iter(work).buffer_unordered(AT_ONCE).collect().await
 }
 
 fn say(done: Result<(), Unavailable>, acks: impl IntoIterator<Item = AckHandle>) {
