@@ -117,15 +117,21 @@ impl Barriers {
         self.marker_subs.get(&sub).copied()
     }
 
-    pub fn start_for_join(&mut self, join: Join) {
-        let app = join.room.app;
-        self.lanes[usize::from(app)].joins.push(join);
-        self.start(app);
+    /// Waits for [`Barriers::start`].
+    pub fn ask_for_join(&mut self, join: Join) {
+        self.lanes[usize::from(join.room.app)].joins.push(join);
     }
 
-    pub fn start_for_shard(&mut self, app: u16, ticket: Ticket) {
+    /// Waits for [`Barriers::start`].
+    pub fn ask_for_shard(&mut self, app: u16, ticket: Ticket) {
         self.lanes[usize::from(app)].shards.push(ticket);
-        self.start(app);
+    }
+
+    /// Begins what was asked for: one marker for all who asked in the same turn.
+    pub fn start(&mut self) {
+        for app in 0..self.lanes.len() {
+            self.start_lanes(u16::try_from(app).unwrap_or(u16::MAX));
+        }
     }
 
     /// The next marker that was stored or failed, to be told to [`Barriers::ended`]. Never `None`: this holds a sender itself.
@@ -145,7 +151,7 @@ impl Barriers {
             Asked::Joins(_) => lanes.joining = false,
             Asked::Shards(_) => lanes.passing = false,
         }
-        self.start(passed.app);
+        self.start_lanes(passed.app);
     }
 
     /// The markers of an application that the pipeline has to pass.
@@ -164,7 +170,7 @@ impl Barriers {
         stored.filter_map(|(stored, app)| stored.is_late(now).then_some(app)).collect()
     }
 
-    fn start(&mut self, app: u16) {
+    fn start_lanes(&mut self, app: u16) {
         let lanes = &mut self.lanes[usize::from(app)];
         if !lanes.joining && !lanes.joins.is_empty() {
             lanes.joining = true;

@@ -168,7 +168,10 @@ impl Task {
                 Some(finished) = self.resynced.recv() => self.on_resynced(finished).await,
                 Some(passed) = self.barriers.passed() => self.on_barrier(passed).await,
                 command = inbox.recv() => match command {
-                    Some(command) => self.on_command(command).await,
+                    Some(command) => {
+                        self.on_command(command).await;
+                        self.on_commands(&mut inbox).await;
+                    }
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake) => self.on_timer(),
@@ -186,13 +189,19 @@ impl Task {
             let Some(passed) = self.barriers.try_passed() else { break };
             self.on_barrier(passed).await;
         }
+        self.on_commands(inbox).await;
+        if self.next_timeout().is_some_and(|at| at <= self.clock.now()) {
+            self.on_timer();
+        }
+    }
+
+    /// What has come by now; rooms that are wanted together hold behind one barrier.
+    async fn on_commands(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = inbox.try_recv() else { break };
             self.on_command(command).await;
         }
-        if self.next_timeout().is_some_and(|at| at <= self.clock.now()) {
-            self.on_timer();
-        }
+        self.barriers.start();
     }
 
     fn next_timeout(&self) -> Option<Millis> {
@@ -205,7 +214,7 @@ impl Task {
             Command::Release { room, shard } => self.rooms.release(&room, shard, self.clock.now()),
             Command::Stored { room, seq } => self.rooms.stored(room, seq, self.clock.now()),
             Command::Barrier { app, shard, token } => {
-                self.barriers.start_for_shard(app, Ticket { shard, token });
+                self.barriers.ask_for_shard(app, Ticket { shard, token });
             }
         }
         self.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
@@ -221,7 +230,7 @@ impl Task {
                 // Nobody waits any more if this fails; the release follows.
                 let _ = done.send(Ok(()));
             }
-            Ok(rooms::Interest::Pending(sub)) => self.barriers.start_for_join(Join { room, sub, done }),
+            Ok(rooms::Interest::Pending(sub)) => self.barriers.ask_for_join(Join { room, sub, done }),
             Err(error) => {
                 tracing::warn!(%error, app = app.name(), "room subscription refused");
                 let _ = done.send(Err(Unavailable));
