@@ -69,6 +69,7 @@ impl World {
         let key = RoomKey::new(0, room);
         let (done, mut settled) = oneshot::channel();
         self.task.interest(key.clone(), 0, done).await;
+        self.task.barriers.start();
         let passed = soon(self.task.barriers.passed()).await.unwrap();
         self.task.on_barrier(passed).await;
         assert_eq!(settled.try_recv(), Ok(Ok(())));
@@ -246,6 +247,7 @@ async fn a_publishers_word_counts_for_rooms_that_hold() {
     let key = RoomKey::new(0, "r");
     let (done, settled) = oneshot::channel();
     world.task.interest(key.clone(), 0, done).await;
+    world.task.barriers.start();
     let sub = world.task.rooms.of_app(0).next().unwrap().1.sub;
     let seq = world.store("r", 1).await;
     world.task.judge_progress(sub, seq);
@@ -270,11 +272,13 @@ async fn a_room_given_up_and_taken_again_is_not_confused_with_its_past() {
     let key = RoomKey::new(0, "r");
     let (done, old) = oneshot::channel();
     world.task.interest(key.clone(), 0, done).await;
+    world.task.barriers.start();
     let passed = soon(world.task.barriers.passed()).await.unwrap();
     world.task.rooms.release(&key, 0, 0);
     world.task.rooms.expire(Millis::MAX);
     let (done, mut new) = oneshot::channel();
     world.task.interest(key.clone(), 0, done).await;
+    world.task.barriers.start();
     world.task.on_barrier(passed).await;
     assert_eq!(old.await, Ok(Err(Unavailable)));
     assert!(new.try_recv().is_err(), "its own barrier has not passed");
@@ -290,6 +294,7 @@ async fn a_shards_barrier_comes_behind_everything_before_it() {
     world.join("r").await;
     let event = world.store("r", 1).await;
     world.task.on_command(Command::Barrier { app: 0, shard: 0, token: 5 }).await;
+    world.task.barriers.start();
     let passed = soon(world.task.barriers.passed()).await.unwrap();
     let marker = passed.result.unwrap();
     world.task.on_barrier(passed).await;
