@@ -113,7 +113,7 @@ describe("deploy/compose.yaml", () => {
     for (const [, service] of services(/^gateway/)) {
       const effective = runs(TRUNKLINE, ["check-config", "--config", mounted(service, "/etc/trunkline/trunkline.toml")], service.environment);
       const drain = Number(/^drain_s = (\d+)$/m.exec(effective)[1]);
-      assert.ok(Number.parseInt(service.stop_grace_period, 10) > drain);
+      assert.ok(Number.parseInt(service.stop_grace_period, 10) >= drain + 15);
     }
   });
 
@@ -178,5 +178,12 @@ describe("deploy/systemd", () => {
     const drain = Number(/^drain_s = (\d+)$/m.exec(effective)[1]);
     const [, stop] = /^TimeoutStopSec=(\d+)$/m.exec(read(`deploy/systemd/${units[0]}`));
     assert.ok(Number(stop) >= drain + 15);
+  });
+
+  it("can be checked as the documentation says, while no unit runs", () => {
+    const [, command] = /^trunkline (check-config (?:.*\\\n)*.*)$/m.exec(read("docs/operations-local.md").split("## systemd")[1]);
+    for (const name of ["back-end-key", "token-key"]) writeFileSync(join(dir, name), "a secret that is long enough for this\n");
+    const here = command.replaceAll("/etc/trunkline/secrets", dir).replace("/etc/trunkline/trunkline.toml", join(ROOT, "deploy/systemd/trunkline.toml"));
+    runs("sh", ["-c", `"$0" ${here}`, TRUNKLINE]);
   });
 });
