@@ -22,7 +22,7 @@ await Promise.all([ann, ben, tablet, cleo].map((who) => who.ask("chat:join", { c
 step("Ann is about to write, and writes: the whole chat hears it, she too. Ben answers her message");
 ann.say("typing:start", { chatId, isTyping: true });
 await ben.hears("typing:start");
-const { message } = await ann.ask("message:send", { chatId, content: "Cinema tomorow?", attachments: [{ type: "image", url: "https://example.org/poster.png", name: "poster.png", size: 48211 }] });
+const { message } = await ann.ask("message:send", { chatId, content: "Cinema to morrow?", attachments: [{ type: "image", url: "https://example.org/poster.png", name: "poster.png", size: 48211 }] });
 for (const who of [ann, ben, tablet, cleo]) assert.equal((await who.hears("message:receive")).message.id, message.id);
 await ann.hears("message:status", ({ status }) => status === "delivered");
 await ben.ask("message:send", { chatId, content: "Yes!", replyTo: message.id });
