@@ -66,6 +66,6 @@ export class Browser {
   async stop() {
     this.ws?.close();
     await this.process.stop("SIGKILL");
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 40 });
   }
 }

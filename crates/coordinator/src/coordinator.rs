@@ -74,7 +74,7 @@ impl Coordinator {
             return Ok(idle(readiness));
         }
         let bus = Bus::connect(bus_config, &registry).await?;
-        prepare(&bus, &apps, replicas).await?;
+        let kept = prepare(&bus, &apps, replicas).await?;
         let metrics = Metrics::register(&registry)?;
         metrics.begin(apps.iter().map(|app| &*app.name));
         let me = format!("{:032x}", rand::random::<u128>());
@@ -82,8 +82,8 @@ impl Coordinator {
         let (stop, stopped) = watch::channel(false);
         let mut desks = Vec::new();
         let mut services = JoinSet::new();
-        for app in apps {
-            let store = Store::new(bus.clone(), &app.name, replicas == 1);
+        for (app, kept) in apps.into_iter().zip(kept) {
+            let store = Store::new(bus.clone(), &app.name, kept == 1);
             let requests = bus.serve(&subject(&app.name), QUEUE)?;
             let desk = Arc::new(Desk {
                 app,
@@ -135,20 +135,23 @@ fn idle(readiness: Readiness) -> RunningCoordinator {
     RunningCoordinator { stop: watch::Sender::new(false), services: JoinSet::new(), lease: None, readiness }
 }
 
-async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<(), BusError> {
+/// Returns how many copies there are of what each application has: what was made with more keeps them.
+async fn prepare(bus: &Bus, apps: &[App], replicas: usize) -> Result<Vec<usize>, BusError> {
     for bucket in [GATEWAYS, COORDINATORS, "TL_nodes"] {
         bus.ensure_bucket(&BucketSpec::new(bucket, replicas)).await?;
     }
+    let mut kept = Vec::new();
     for app in apps {
         let calls = BucketSpec {
             extra_subjects: timers::subjects(&app.name).to_vec(),
             allow_msg_schedules: true,
             ..BucketSpec::new(calls_bucket(&app.name), replicas)
         };
-        bus.ensure_bucket(&calls).await?;
-        bus.ensure_bucket(&BucketSpec::new(presence_bucket(&app.name), replicas)).await?;
+        let calls = bus.ensure_bucket(&calls).await?;
+        let presence = bus.ensure_bucket(&BucketSpec::new(presence_bucket(&app.name), replicas)).await?;
+        kept.push(calls.replicas.max(presence.replicas));
     }
-    Ok(())
+    Ok(kept)
 }
 
 async fn take_lease(bus: &Bus, me: &str, replicas: usize, readiness: Readiness) -> Result<Lease, BusError> {

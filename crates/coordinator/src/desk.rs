@@ -225,7 +225,8 @@ impl Patience {
 
     async fn wait(&mut self) -> Result<(), Unavailable> {
         self.waits = self.waits.checked_sub(1).ok_or(Unavailable)?;
-        tokio::time::sleep(self.pause).await;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(self.pause.min(left)).await;
         self.pause *= 2;
         Ok(())
     }

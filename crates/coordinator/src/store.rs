@@ -22,6 +22,9 @@ use crate::timers;
 const LAGGING_TRIES: usize = 50;
 const LAGGING_PAUSE: Duration = Duration::from_millis(20);
 
+/// Keys of one read: with a few devices for each user far below the 1024 records that one answer may hold.
+const FILTERS_PER_READ: usize = 250;
+
 /// Nothing could be read or written in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;
@@ -100,15 +103,21 @@ impl Store {
         Ok(())
     }
 
+    /// Listings of more records than one answer holds are read one by one.
     async fn list(&self, bucket: &str, filters: &[String]) -> Result<Vec<KvEntry>, Unavailable> {
-        let listed = match self.bus.kv_list_many(bucket, filters).await {
-            Err(ReadError::TooMany) => {
-                let each = filters.iter().map(|filter| self.bus.kv_list_marked(bucket, filter));
-                try_join_all(each).await.map(|entries| entries.into_iter().flatten().collect())
+        let mut all = Vec::new();
+        for some in filters.chunks(FILTERS_PER_READ) {
+            match self.bus.kv_list_many(bucket, some).await {
+                Err(ReadError::TooMany) => {
+                    for filter in some {
+                        let listed = self.bus.kv_list_marked(bucket, filter).await;
+                        all.extend(listed.map_err(|error| self.unread(&error))?);
+                    }
+                }
+                listed => all.extend(listed.map_err(|error| self.unread(&error))?),
             }
-            listed => listed,
-        };
-        listed.map_err(|error| self.unread(&error))
+        }
+        Ok(all)
     }
 
     /// Where replicas may lag: single keys at the leader if `known` is to be fresh, listings with proof that they are.

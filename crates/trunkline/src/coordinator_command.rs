@@ -15,8 +15,10 @@ pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
     telemetry::log::init(&config.log, config.log_format)?;
     // The flag means this process's own port, whatever role it has.
     let admin = if arguments.admin.is_some() { config.http.admin } else { config.coordinator.admin };
+    // A replica waits for NATS most of the time, and threads that wake each other cost more than they carry: who has more to do runs
+    // more replicas.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(serve(&config, admin))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,9 @@ use crate::timers;
 /// Pause before a message comes again that could not be worked off.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often a user is looked for of whom only a hash is known.
+const LOOKS: u64 = 4;
+
 /// What to do, and the messages that ask for it.
 #[derive(Default)]
 struct Batch {
@@ -87,7 +90,7 @@ fn say(done: Result<(), Unavailable>, acks: impl IntoIterator<Item = AckHandle>)
 
 /// Puts a message where it belongs; one that asks for nothing is done.
 async fn sort(desk: &Desk, batch: &mut Batch, message: Delivered) {
-    let Delivered { stored, ack, .. } = message;
+    let Delivered { stored, ack, deliveries } = message;
     if let Some((call, due_ms)) = timers::fired(&desk.app.name, &stored.subject, &stored.payload) {
         let id = CommandId(rand::random());
         let tick = Command { id, call, actor: None, act: Act::Tick { due_ms } };
@@ -101,6 +104,8 @@ async fn sort(desk: &Desk, batch: &mut Batch, message: Delivered) {
                 fold.device_gone_ms = fold.device_gone_ms.max(folded.device_gone_ms);
                 fold.changed_ms = fold.changed_ms.max(stored.time_ms);
             }
+            // A replica that lags may not have the record yet.
+            Ok(None) if deliveries < LOOKS => ack.nak(TRY_AGAIN),
             Ok(None) => ack.ack(),
             Err(Unavailable) => ack.nak(TRY_AGAIN),
         };

@@ -108,7 +108,7 @@ impl State {
     /// A barrier came down the feed, with everything up to `seq` before it; `None`: it could not be passed.
     pub(super) fn on_barrier(&mut self, shard: &Shard, token: u64, seq: Option<u64>) {
         match self.barriers.remove(&token) {
-            Some(Barrier::Freezing(key)) => self.pass_freeze(shard, key, seq),
+            Some(Barrier::Freezing(key)) => self.pass_freeze(shard, key, token, seq),
             Some(Barrier::Arrived { key, app }) => self.feed_passed(shard, key, app, seq.is_some()),
             Some(Barrier::Subscribed { mv, seq: number, rest }) => {
                 self.subscribed(shard, mv, number, rest, seq.is_some());

@@ -131,6 +131,8 @@ pub struct Barriers {
     pub rest: Vec<u16>,
     /// With everything of the application's stream before it.
     pub passed: FxHashMap<u16, u64>,
+    /// Of the one under way.
+    pub token: u64,
 }
 
 /// What the node a session came from has delivered to it. This node's feed may be behind that one's.

@@ -59,7 +59,12 @@ impl Exporter {
             let batch = std::mem::take(&mut self.batch);
             for piece in batch.chunks(BATCH) {
                 let posted = post(body(&self.resource, piece).to_string().into_bytes()).await;
+                let failed = posted.is_err();
                 self.count(posted, piece.len());
+                // A collector that does not answer holds no process up.
+                if stopped && failed {
+                    return;
+                }
             }
             if stopped {
                 return;

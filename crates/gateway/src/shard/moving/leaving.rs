@@ -131,15 +131,16 @@ impl State {
         if let Moving::Freezing { barriers: barriers @ None, .. } = &mut session.moving
             && idle
         {
-            let barriers = barriers.insert(Barriers { rest, passed: FxHashMap::default() });
+            let barriers = barriers.insert(Barriers { rest, passed: FxHashMap::default(), token: 0 });
             self.next_barrier(shard, session.key, barriers);
         }
     }
 
     /// `false`: all are passed.
-    fn next_barrier(&mut self, shard: &Shard, key: SessionKey, barriers: &Barriers) -> bool {
+    fn next_barrier(&mut self, shard: &Shard, key: SessionKey, barriers: &mut Barriers) -> bool {
         let Some(app) = barriers.rest.last() else { return false };
         self.next_token += 1;
+        barriers.token = self.next_token;
         self.barriers.insert(self.next_token, Barrier::Freezing(key));
         shard.shared.node.barrier(*app, shard.ix, self.next_token);
         true
@@ -147,12 +148,22 @@ impl State {
 
     /// A barrier came down the feed: everything of its application up to `seq` is with the session. Behind the last one the session is
     /// frozen, and nothing more reaches it here.
-    pub(super) fn pass_freeze(&mut self, shard: &Shard, session_key: SessionKey, seq: Option<u64>) {
+    pub(super) fn pass_freeze(
+        &mut self,
+        shard: &Shard,
+        session_key: SessionKey,
+        token: u64,
+        seq: Option<u64>,
+    ) {
         let packed = self.with_session(shard, session_key, |state, session| {
             let is_muted = session.is_muted();
             let Moving::Freezing { key, seen, barriers: Some(barriers) } = &mut session.moving else {
                 return None;
             };
+            // One of a freeze that was withdrawn.
+            if barriers.token != token {
+                return None;
+            }
             let passed = barriers.rest.pop().zip(seq);
             barriers.passed.extend(passed);
             if passed.is_some() && state.next_barrier(shard, session_key, barriers) {
