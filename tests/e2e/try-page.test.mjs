@@ -21,7 +21,13 @@ describe("the page to try telehealth", () => {
   before(async () => {
     cluster = await Cluster.start({ config: CONFIG + USERS, nodes: 3, balancer: "testkit" });
   });
-  after(async () => { await browser?.stop(); await cluster?.stop(); });
+  after(async () => {
+    try {
+      await browser?.stop();
+    } finally {
+      await cluster?.stop();
+    }
+  });
   afterEach((test) => dumpIfFailed(test, cluster));
 
   it("is one document that runs no other script and reaches no other host", async () => {
