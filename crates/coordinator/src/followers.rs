@@ -28,7 +28,7 @@ const TOGETHER: usize = 128;
 /// How many such batches are under way at once: one that waits for somebody holds up no other.
 const AT_ONCE: usize = 4;
 /// How long a batch gathers after its first message: whoever committed a call is done with it by then, mostly.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(20);
 /// Messages under way in all replicas together.
 const PENDING: usize = 2048;
 

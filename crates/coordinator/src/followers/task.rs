@@ -75,7 +75,7 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
 
 /// A few at a time: clients' commands are not to wait behind a whole batch.
 async fn in_turn<T: Future<Output = ()>>(work: impl Iterator<Item = T>) {
-    const AT_ONCE: usize = 3;
+    const AT_ONCE: usize = 2;
     stream::iter(work).buffer_unordered(AT_ONCE).collect().await
 }
 
