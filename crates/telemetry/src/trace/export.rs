@@ -57,14 +57,15 @@ impl Exporter {
                 }
             }
             let batch = std::mem::take(&mut self.batch);
+            // At the end a collector that does not answer is not waited for again.
+            let mut away: Option<String> = None;
             for piece in batch.chunks(BATCH) {
-                let posted = post(body(&self.resource, piece).to_string().into_bytes()).await;
-                let failed = posted.is_err();
+                let posted = match &away {
+                    Some(error) => Err(error.clone()),
+                    None => post(body(&self.resource, piece).to_string().into_bytes()).await,
+                };
+                away = posted.as_ref().err().filter(|_| stopped).cloned();
                 self.count(posted, piece.len());
-                // A collector that does not answer holds no process up.
-                if stopped && failed {
-                    return;
-                }
             }
             if stopped {
                 return;
@@ -216,6 +217,8 @@ mod tests {
         };
         exporter.run(stopped, post).await;
         let count = |outcome: &str| spans.with_label_values(&[outcome]).get();
-        assert_eq!((count("failed"), count("exported"), count("dropped")), (BATCH as u64, 1, 0));
+        // A collector that is away at the end is asked once.
+        assert_eq!((count("failed"), count("exported"), count("dropped")), (BATCH as u64 + 1, 0, 0));
+        assert_eq!(*posted.lock().unwrap(), 1);
     }
 }
