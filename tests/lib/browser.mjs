@@ -65,7 +65,18 @@ export class Browser {
 
   async stop() {
     this.ws?.close();
-    await this.process.stop("SIGKILL");
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 40 });
+    await this.process.stop("SIGTERM");
+    // Its other processes may still write: `maxRetries` would not look again at what has come meanwhile.
+    await until(() => removed(this.dir));
+  }
+}
+
+function removed(dir) {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+    return true;
+  } catch (error) {
+    if (error.code === "ENOTEMPTY") return false;
+    throw error;
   }
 }
