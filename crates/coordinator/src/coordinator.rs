@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::desk::Desk;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::plan::App;
 use crate::store::Store;
 use crate::sweep::{COORDINATORS, GATEWAYS, Sweep};
@@ -85,12 +86,14 @@ impl Coordinator {
         for (app, kept) in apps.into_iter().zip(kept) {
             let store = Store::new(bus.clone(), &app.name, kept == 1);
             let requests = bus.serve(&subject(&app.name), QUEUE)?;
+            let peers = Peers::start(&bus, &app.name)?;
             let desk = Arc::new(Desk {
                 app,
                 bus: bus.clone(),
                 store,
                 // What it remembers is one application's: users of two may have the same id.
                 teller: Teller::new(bus.clone()),
+                peers,
                 metrics: metrics.clone(),
                 tracer: tracer.clone(),
             });

@@ -1,5 +1,6 @@
 //! The desk: a command from its request to its reply. Plans, loads, commits, announces, replies; on a conflict it begins anew.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Request};
@@ -11,8 +12,9 @@ use telemetry::trace::{Context, Kind, Span, Tracer};
 
 use crate::clock::unix_ms;
 use crate::metrics::{Metrics, result_of};
+use crate::peers::Peers;
 use crate::plan::presence::{Chosen, Refold};
-use crate::plan::{self, App, Done, Known, Step};
+use crate::plan::{self, App, Care, Commit, Done, Known, Step, Written};
 use crate::store::{NotStored, Store, Unavailable};
 use crate::teller::{Teller, Who};
 
@@ -31,6 +33,7 @@ pub struct Desk {
     pub bus: Bus,
     pub store: Store,
     pub teller: Teller,
+    pub peers: Arc<Peers>,
     pub metrics: Metrics,
     pub tracer: Tracer,
 }
@@ -42,9 +45,15 @@ impl Desk {
         let deadline = started + REQUEST_DEADLINE;
         let mut span = self.span(&request);
         let trace = trace_of(span.as_ref());
+        let mut care = None;
         let (kind, reply) = match coordination::decode::<coordination::Request>(&request.payload) {
             Ok(coordination::Request::Call(command)) => {
-                (act_name(&command), self.call(&command, trace, deadline).await)
+                let decided = self.decide(&command, trace, deadline).await;
+                let reply = decided.map(|(reply, left)| {
+                    care = left;
+                    reply
+                });
+                (act_name(&command), reply)
             }
             Ok(coordination::Request::Choose { id, user, wire_id, change }) => {
                 let chosen = Some(Chosen { id, wire_id, change });
@@ -65,6 +74,11 @@ impl Desk {
         if let Err(error) = self.bus.reply(&request.reply, coordination::encode(&reply)) {
             tracing::warn!(%error, app = self.app.name, "a reply was not sent");
         }
+        if let Some(care) = care
+            && self.see_to(care, deadline).await.is_err()
+        {
+            tracing::debug!(app = self.app.name, "what follows from a command is left to followers");
+        }
     }
 
     /// The command's place in the trace of who asked.
@@ -83,29 +97,73 @@ impl Desk {
         trace: Option<TraceParent>,
         deadline: Instant,
     ) -> Result<Reply, Unavailable> {
+        self.decide(command, trace, deadline).await.map(|(reply, _)| reply)
+    }
+
+    /// The same, and what is left to do after the reply, if all went well.
+    async fn decide(
+        &self,
+        command: &Command,
+        trace: Option<TraceParent>,
+        deadline: Instant,
+    ) -> Result<(Reply, Option<Care>), Unavailable> {
         let planned = |known: &Known| plan::call::plan(&self.app, command, known, unix_ms());
         // Nobody waits for what follows from devices: it comes again.
         let waits = if matches!(command.act, call::Act::Devices { .. }) { WAITS } else { u32::MAX };
         let known = self.store.nothing_known();
-        let (done, _) = self.carry_out(planned, known, Patience::new(waits, deadline)).await?;
+        let carried = self.carry_out(planned, known, Patience::new(waits, deadline)).await?;
+        let Carried { done, committed, .. } = carried;
         if self.teller.tell(&self.app, Who::Desk(trace), &done.tell, deadline).await.is_err() {
             tracing::debug!(app = self.app.name, "left to a follower");
+            return Ok((done.reply, None));
         }
-        Ok(done.reply)
+        Ok((done.reply, committed.and_then(|committed| committed.care)))
+    }
+
+    /// What follows from a command, done by whoever committed it: it knows what was written, and reads less than a follower would.
+    async fn see_to(&self, mut care: Care, deadline: Instant) -> Result<(), Unavailable> {
+        self.peers.claim(care.record());
+        let keys = care.keys();
+        if !keys.is_empty() {
+            self.store.load(&mut care.known, keys).await?;
+        }
+        let now_ms = unix_ms();
+        self.peers.claim(care.at_rest(&self.app, now_ms));
+        for (user, claim) in care.folds() {
+            let refold = Refold { user: user.clone(), chosen: None, gone_ms: now_ms };
+            self.fold(&refold, care.known.of_user(user), deadline).await?;
+            self.peers.claim([claim]);
+        }
+        Ok(())
     }
 
     /// Folds a user's presence, and has the user's calls look at the devices. What it was folded from may change before it is
     /// committed, unseen by whoever folds that change: so what is committed is folded again, by a follower of the record
     /// itself, until nothing changes and it is told. `known`: what was read for it already.
     pub async fn fold(&self, refold: &Refold, known: Known, deadline: Instant) -> Result<Reply, Unavailable> {
-        let planned = |known: &Known| plan::presence::plan(&self.app, refold, known, unix_ms());
-        let (done, known) = self.carry_out(planned, known, Patience::new(WAITS, deadline)).await?;
-        self.teller.tell(&self.app, Who::Desk(None), &done.tell, deadline).await?;
+        let (reply, known) = self.fold_only(refold, known, deadline).await?;
         for (call, act) in plan::presence::devices_acts(&self.app, refold, &known, unix_ms()) {
             let command = Command { id: CommandId(rand::random()), call, actor: None, act };
             self.call(&command, None, deadline).await?;
         }
-        Ok(done.reply)
+        Ok(reply)
+    }
+
+    /// The same without a word to the calls: where neither a device nor a call has changed.
+    pub async fn fold_only(
+        &self,
+        refold: &Refold,
+        known: Known,
+        deadline: Instant,
+    ) -> Result<(Reply, Known), Unavailable> {
+        let planned = |known: &Known| plan::presence::plan(&self.app, refold, known, unix_ms());
+        let Carried { done, known, committed } =
+            self.carry_out(planned, known, Patience::new(WAITS, deadline)).await?;
+        self.teller.tell(&self.app, Who::Desk(None), &done.tell, deadline).await?;
+        if let Some(Committed { written, .. }) = committed {
+            self.peers.told(written.point);
+        }
+        Ok((done.reply, known))
     }
 
     /// Sees to it that these users' records say what the call says. `known`: what was read for it already, the users' records before
@@ -133,14 +191,14 @@ impl Desk {
         plan: impl Fn(&Known) -> Step,
         mut known: Known,
         mut patience: Patience,
-    ) -> Result<(Done, Known), Unavailable> {
+    ) -> Result<Carried, Unavailable> {
         loop {
             match self.step(plan(&known), &mut known, &mut patience).await? {
                 Stepped::On => {}
-                Stepped::Done(done) => return Ok((done, known)),
-                Stepped::Committed(done, late) => {
-                    self.follow_up(&done, &late, patience.deadline).await;
-                    return Ok((done, known));
+                Stepped::Done(done) => return Ok(Carried { done, known, committed: None }),
+                Stepped::Committed(done, committed) => {
+                    self.follow_up(&done, &committed.written.late, patience.deadline).await;
+                    return Ok(Carried { done, known, committed: Some(committed) });
                 }
             }
         }
@@ -164,14 +222,18 @@ impl Desk {
                 *known = fresh();
             }
             Step::Repair(writes) => {
-                self.count_conflict(self.store.write(&writes, deadline).await);
+                self.count_conflict(self.store.write(&writes, deadline).await.map(drop));
                 *known = fresh();
             }
             Step::Done(done) => return Ok(Stepped::Done(*done)),
             Step::Commit(commit) => {
                 self.teller.tell(&self.app, Who::Desk(None), &commit.first, deadline).await?;
                 match self.store.commit(&commit, deadline).await {
-                    Ok(late) => return Ok(Stepped::Committed(commit.done, late)),
+                    Ok(written) => {
+                        let care = Care::of(&self.app, &commit, &written, unix_ms());
+                        let Commit { done, .. } = *commit;
+                        return Ok(Stepped::Committed(done, Committed { written, care }));
+                    }
                     // Perhaps stored: the next look shows it.
                     failed => self.count_conflict(failed.map(drop)),
                 }
@@ -207,8 +269,20 @@ fn trace_of(span: Option<&Span>) -> Option<TraceParent> {
 enum Stepped {
     On,
     Done(Done),
-    /// And whose records did not follow yet.
-    Committed(Done, Vec<UserId>),
+    Committed(Done, Committed),
+}
+
+/// What a commit became, and what is left to do.
+struct Committed {
+    written: Written,
+    care: Option<Care>,
+}
+
+/// Something that was planned, and carried out.
+struct Carried {
+    done: Done,
+    known: Known,
+    committed: Option<Committed>,
 }
 
 /// How long somebody works at one thing, and how often it waits for others in the meantime.

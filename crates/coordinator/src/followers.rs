@@ -4,10 +4,12 @@
 //! a tick, a user's changed calls are folded into the user's presence and compared with the calls they name. Presence: a gateway's
 //! changed device record is folded; what was folded is looked at again, and told.
 //!
-//! What waits is worked off together: mostly there is nothing to do, and that is seen in three or four reads for all (`task`).
+//! What waits is worked off together (`task`): mostly somebody has said that there is nothing to do (`peers`), and otherwise it is seen in
+//! three or four reads for all.
 
 mod task;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,8 +29,14 @@ const WORK_DEADLINE: Duration = Duration::from_secs(4);
 const TOGETHER: usize = 128;
 /// How many such batches are under way at once: one that waits for somebody holds up no other.
 const AT_ONCE: usize = 4;
-/// How long a batch gathers after its first message: whoever committed a call is done with it by then, mostly.
+/// How long a changed device, or what was folded, waits for company.
 const GATHER: Duration = Duration::from_millis(20);
+/// The same of calls and users' records: whoever committed them sees to what follows, and mostly has told of it by then ([`Peers`]).
+///
+/// [`Peers`]: crate::peers::Peers
+const CLAIMED_WITHIN: Duration = Duration::from_millis(100);
+/// What may wait; beyond it the server waits.
+const WAITING: usize = 512;
 /// Messages under way in all replicas together.
 const PENDING: usize = 2048;
 
@@ -38,9 +46,9 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
     let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
-    for (bucket, name, filters) in [
-        (calls_bucket(app), "coordinator_calls", calls),
-        (presence_bucket(app), "coordinator_presence", presence),
+    for (bucket, name, filters, gather) in [
+        (calls_bucket(app), "coordinator_calls", calls, CLAIMED_WITHIN),
+        (presence_bucket(app), "coordinator_presence", presence, GATHER),
     ] {
         let spec = ConsumerSpec {
             stream: bus::kv::stream_of(&bucket),
@@ -50,32 +58,69 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
             max_ack_pending: PENDING,
         };
         let consumer = bus.consume(spec).await?;
-        tokio::spawn(follow(desk.clone(), consumer, stop.clone()));
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let follower = Follower { desk: desk.clone(), consumer, gather, waiting: VecDeque::new(), places };
+        tokio::spawn(follower.run(stop.clone()));
     }
     Ok(())
 }
 
-async fn follow(desk: Arc<Desk>, mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let first = tokio::select! {
-            biased;
-            _ = stop.changed() => return,
-            first = consumer.next() => first,
-        };
-        tokio::time::sleep(GATHER).await;
-        let mut batch = vec![first];
-        consumer.take(&mut batch, TOGETHER);
-        let desk = desk.clone();
+/// One of the two buckets, to follow.
+struct Follower {
+    desk: Arc<Desk>,
+    consumer: Consumer,
+    /// How long a message waits for company, and for word that nothing is left to do for it.
+    gather: Duration,
+    /// What waits, and since when it has waited long enough.
+    waiting: VecDeque<(Instant, Delivered)>,
+    places: Arc<Semaphore>,
+}
+
+impl Follower {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let due = self.waiting.front().map(|(due, _)| *due);
+            let is_due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return self.give_back(),
+                () = is_due => self.work_off().await,
+                message = self.consumer.next(), if self.waiting.len() < WAITING => self.take(message),
+            }
+        }
+    }
+
+    fn take(&mut self, message: Delivered) {
+        let now = Instant::now();
+        if timers::is_fired(&self.desk.app.name, &message.stored.subject) {
+            return self.waiting.push_front((now, message));
+        }
+        self.waiting.push_back((now + self.gather, message));
+    }
+
+    /// Works off what has waited long enough, and with it what would soon have.
+    async fn work_off(&mut self) {
+        let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let soon = Instant::now() + self.gather / 4;
+        let mut batch = Vec::new();
+        while batch.len() < TOGETHER && self.waiting.front().is_some_and(|(due, _)| *due <= soon) {
+            batch.extend(self.waiting.pop_front().map(|(_, message)| message));
+        }
+        let desk = self.desk.clone();
         tokio::spawn(async move {
-            work_off(&desk, batch).await;
+            let deadline = Instant::now() + WORK_DEADLINE;
+            task::run(&desk, batch, deadline).await;
             drop(place);
         });
     }
-}
 
-async fn work_off(desk: &Desk, batch: Vec<Delivered>) {
-    let deadline = Instant::now() + WORK_DEADLINE;
-    task::run(desk, batch, deadline).await;
+    /// Somebody else gets what was not begun.
+    fn give_back(self) {
+        self.waiting.into_iter().for_each(|(_, message)| message.ack.nak(Duration::ZERO));
+    }
 }

@@ -9,6 +9,7 @@ mod coordinator;
 mod desk;
 mod followers;
 mod metrics;
+mod peers;
 pub mod plan;
 mod store;
 mod sweep;

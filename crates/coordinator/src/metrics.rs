@@ -10,10 +10,29 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaug
 
 use crate::plan::{Done, Of};
 
+/// What a follower did for a changed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// Nothing: whoever changed it had seen to what follows.
+    Finished,
+    /// Looked whether something was left to do.
+    Looked,
+}
+
+impl Followed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Looked => "looked",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub requests: HistogramVec,
     pub conflicts: IntCounterVec,
+    followed: IntCounterVec,
     pub calls: IntCounterVec,
     pub calls_ended: IntCounterVec,
     pub ring_seconds: HistogramVec,
@@ -60,6 +79,11 @@ impl Metrics {
                 "Decisions made anew because a record had changed meanwhile",
                 &["app"],
             )?,
+            followed: counter(
+                "trunkline_coordinator_followed_total",
+                "Changed records that followers took up: finished by whoever changed them, or looked at",
+                &["app", "how"],
+            )?,
             calls: counter(
                 "trunkline_call_changes_total",
                 "Calls that came into a state",
@@ -93,10 +117,17 @@ impl Metrics {
         })
     }
 
+    pub fn followed(&self, app: &str, how: Followed) {
+        self.followed.with_label_values(&[app, how.name()]).inc();
+    }
+
     /// Begins every series whose labels are known at 0: the first event of a kind is a change then, which alerts see.
     pub fn begin<'a>(&self, apps: impl Iterator<Item = &'a str>) {
         for app in apps {
             self.conflicts.with_label_values(&[app]);
+            for how in [Followed::Finished, Followed::Looked] {
+                self.followed.with_label_values(&[app, how.name()]);
+            }
             self.ring_seconds.with_label_values(&[app]);
             for state in ["ringing", "live"] {
                 self.calls_now.with_label_values(&[app, state]);

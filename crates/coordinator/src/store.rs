@@ -15,7 +15,7 @@ use domain::presence::DeviceRecord;
 use futures_util::future::{join_all, try_join_all};
 use serde::de::DeserializeOwned;
 
-use crate::plan::{Commit, Entry, Key, Known, Write};
+use crate::plan::{Commit, Entry, Key, Known, Write, Written};
 use crate::timers;
 
 /// A listing that does not show the change it was made for comes from a replica that lags: asked again this often, with this pause.
@@ -140,8 +140,8 @@ impl Store {
         Ok(())
     }
 
-    /// Carries a commit out. `Ok`: it is committed; those users' records did not follow yet.
-    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Vec<UserId>, NotStored> {
+    /// Carries a commit out. `Ok`: it is committed.
+    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Written, NotStored> {
         let timer = async {
             match &commit.timer {
                 Some((call, at_ms)) => self.set_timer(call, *at_ms, deadline).await,
@@ -149,34 +149,40 @@ impl Store {
             }
         };
         let (reserved, timed) = tokio::join!(self.write(&commit.before, deadline), timer);
-        reserved?;
+        let reserved = reserved?;
         timed.map_err(|Unavailable| NotStored::Unavailable)?;
-        self.append(self.message(&commit.point), deadline).await?;
-        let after = commit.after.iter().map(async |write| {
-            let stored = self.append(self.message(write), deadline).await;
-            (stored.is_err(), &write.key)
-        });
-        let late = join_all(after).await.into_iter().filter(|(late, _)| *late);
-        Ok(late.filter_map(|(_, key)| key.user_calls().cloned()).collect())
+        let point = self.append(self.message(&commit.point), deadline).await?;
+        let after = commit.after.iter().map(|write| self.append(self.message(write), deadline));
+        let after = join_all(after).await;
+        let mut written = Written { point, ..Written::default() };
+        let stored = commit.before.iter().zip(reserved.into_iter().map(Ok)).chain(commit.after.iter().zip(after));
+        for (write, stored) in stored {
+            let Some(user) = write.key.user_calls().cloned() else { continue };
+            match stored {
+                Ok(rev) => drop(written.users.insert(user, rev)),
+                Err(_) => written.late.push(user),
+            }
+        }
+        Ok(written)
     }
 
-    /// The first before the others: who conflicts on it has written nothing.
-    pub async fn write(&self, writes: &[Write], deadline: Instant) -> Result<(), NotStored> {
-        let Some((first, rest)) = writes.split_first() else { return Ok(()) };
-        self.append(self.message(first), deadline).await?;
+    /// The first before the others: who conflicts on it has written nothing. Returns the new revisions.
+    pub async fn write(&self, writes: &[Write], deadline: Instant) -> Result<Vec<u64>, NotStored> {
+        let Some((first, rest)) = writes.split_first() else { return Ok(Vec::new()) };
+        let first = self.append(self.message(first), deadline).await?;
         let rest = rest.iter().map(|write| self.append(self.message(write), deadline));
-        join_all(rest).await.into_iter().collect()
+        std::iter::once(Ok(first)).chain(join_all(rest).await).collect()
     }
 
     /// Setting it again does no harm.
     pub async fn set_timer(&self, call: &CallId, at_ms: u64, deadline: Instant) -> Result<(), Unavailable> {
         let timer = timers::schedule(&self.app, call, at_ms);
-        self.append(timer, deadline).await.map_err(|_| Unavailable)
+        self.append(timer, deadline).await.map(drop).map_err(|_| Unavailable)
     }
 
-    async fn append(&self, message: Append, deadline: Instant) -> Result<(), NotStored> {
+    async fn append(&self, message: Append, deadline: Instant) -> Result<u64, NotStored> {
         match self.bus.append(message, deadline).await {
-            Ok(_) => Ok(()),
+            Ok(seq) => Ok(seq),
             Err(AppendError::Conflict { .. }) => Err(NotStored::Conflict),
             Err(error) => {
                 tracing::warn!(%error, app = self.app, "a decision was not stored");

@@ -90,7 +90,12 @@ impl Sweep {
             tokio::select! {
                 biased;
                 _ = stop.changed() => return,
-                () = feed.next_batch(&mut events) => state.on_feed(&mut events),
+                () = feed.next_batch(&mut events) => {
+                    if events.iter().any(|event| matches!(event, FeedEvent::Connected { first: false })) {
+                        self.desks.iter().for_each(|desk| desk.peers.forget());
+                    }
+                    state.on_feed(&mut events);
+                }
                 event = next_of(&mut nodes) => self.on_node(&mut state, event),
                 event = next_of(&mut coordinators) => state.on_coordinator(event),
                 _ = look.tick() => self.look(&mut state).await,

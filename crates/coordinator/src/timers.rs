@@ -44,6 +44,11 @@ pub fn set_again(call: &Call, stored_ms: u64) -> Option<u64> {
     call.next_deadline_ms().filter(|at_ms| *at_ms <= stored_ms + FIRED_BEFORE_MS)
 }
 
+/// Whether this is the subject of a fired timer.
+pub fn is_fired(app: &str, subject: &str) -> bool {
+    subject.starts_with(&format!("tl.{}.due.", escape_token(app)))
+}
+
 /// The call and time of a fired timer.
 pub fn fired(app: &str, subject: &str, payload: &[u8]) -> Option<(CallId, u64)> {
     let rest = subject.strip_prefix(&format!("tl.{}.due.", escape_token(app)))?;

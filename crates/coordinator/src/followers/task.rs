@@ -7,14 +7,15 @@ use bus::{AckHandle, Delivered, Stored, header_value};
 use cluster::coordination::{GONE_HEADER, presence_bucket};
 use cluster::subject::unescape_token;
 use domain::UserId;
-use domain::call::{Act, Command, CommandId};
+use domain::call::{Act, CallId, Command, CommandId};
 use domain::presence::{DeviceRecord, Presence};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
 use crate::desk::{Desk, fresh};
+use crate::metrics::Followed;
 use crate::plan::presence::Refold;
-use crate::plan::{self, CallRecord, Key, Known, Of, Tell, Touched};
+use crate::plan::{self, CallRecord, Claim, Entry, Key, Known, Of, PresenceRecord, Tell, Touched};
 use crate::store::{self, Unavailable, is_marker};
 use crate::teller::Who;
 use crate::timers;
@@ -29,25 +30,39 @@ const LOOKS: u64 = 4;
 #[derive(Default)]
 struct Batch {
     ticks: Vec<(Command, AckHandle)>,
+    /// Timers of calls that are finished otherwise.
+    timers: Vec<(CallId, u64, AckHandle)>,
     /// A call's record as it was stored, and when.
-    records: Vec<(CallRecord, u64, AckHandle)>,
+    records: Vec<(CallRecord, u64, Asked)>,
     folds: BTreeMap<UserId, Fold>,
+}
+
+/// A message that asks for something.
+struct Asked {
+    ack: AckHandle,
+    /// Of the calls' bucket: once it is done, nobody else need look.
+    claim: Option<Claim>,
 }
 
 /// All messages of one user are one fold.
 #[derive(Default)]
 struct Fold {
-    acks: Vec<AckHandle>,
+    asked: Vec<Asked>,
     /// When a device was last there that a record no longer names.
     device_gone_ms: Option<u64>,
     changed_ms: u64,
+    /// A device, or the user's calls, have changed: the calls are to look at the devices.
+    stirs: bool,
+    /// What was folded, as it was stored.
+    folded: Option<Entry<PresenceRecord>>,
 }
 
-/// Whose presence a message changes.
-struct Folded {
-    token: String,
-    /// A device record has changed.
-    device_gone_ms: Option<u64>,
+/// Why a user is folded.
+enum Stirred {
+    Device { gone_ms: u64 },
+    Calls,
+    /// It was folded.
+    Folded,
 }
 
 /// Does what the messages ask for, and says of each whether it was done.
@@ -58,19 +73,28 @@ pub async fn run(desk: &Desk, messages: Vec<Delivered>, deadline: Instant) {
     }
     let known = &read(desk, &batch).await;
     look(desk, &batch, known).await;
-    let records = batch.records.into_iter().map(async |(record, at_ms, ack)| {
-        say(announce(desk, record, at_ms, known, deadline).await, [ack]);
+    let records = batch.records.into_iter().map(async |(record, at_ms, asked)| {
+        say(desk, announce(desk, record, at_ms, known, deadline).await, [asked]);
     });
     let folds = batch.folds.into_iter().map(async |(user, fold)| {
         let gone_ms = fold.device_gone_ms.unwrap_or(fold.changed_ms);
         let known = known.of_user(&user);
         let refold = Refold { user, chosen: None, gone_ms };
-        say(desk.fold(&refold, known, deadline).await.map(drop), fold.acks);
+        let folded = match fold.stirs {
+            true => desk.fold(&refold, known, deadline).await.map(drop),
+            false => desk.fold_only(&refold, known, deadline).await.map(drop),
+        };
+        say(desk, folded, fold.asked);
     });
     let ticks = batch.ticks.into_iter().map(async |(tick, ack)| {
-        say(desk.call(&tick, None, deadline).await.map(drop), [ack]);
+        let done = desk.call(&tick, None, deadline).await.map(drop);
+        say(desk, done, [Asked { ack, claim: None }]);
     });
-    tokio::join!(in_turn(records), in_turn(folds), join_all(ticks));
+    let timers = batch.timers.into_iter().map(async |(call, at_ms, ack)| {
+        let set = desk.store.set_timer(&call, at_ms, deadline).await;
+        say(desk, set, [Asked { ack, claim: None }]);
+    });
+    tokio::join!(in_turn(records), in_turn(folds), join_all(ticks), join_all(timers));
 }
 
 /// A few at a time: clients' commands are not to wait behind a whole batch.
@@ -79,16 +103,19 @@ async fn in_turn<T: Future<Output = ()>>(work: impl Iterator<Item = T>) {
     stream::iter(work).buffer_unordered(AT_ONCE).collect().await
 }
 
-fn say(done: Result<(), Unavailable>, acks: impl IntoIterator<Item = AckHandle>) {
-    for ack in acks {
+fn say(desk: &Desk, done: Result<(), Unavailable>, asked: impl IntoIterator<Item = Asked>) {
+    for Asked { ack, claim } in asked {
         match done {
-            Ok(()) => ack.ack(),
+            Ok(()) => {
+                desk.peers.claim(claim);
+                ack.ack();
+            }
             Err(Unavailable) => ack.nak(TRY_AGAIN),
         }
     }
 }
 
-/// Puts a message where it belongs; one that asks for nothing is done.
+/// Puts a message where it belongs; one that asks for nothing, or for what is done, is done.
 async fn sort(desk: &Desk, batch: &mut Batch, message: Delivered) {
     let Delivered { stored, ack, deliveries } = message;
     if let Some((call, due_ms)) = timers::fired(&desk.app.name, &stored.subject, &stored.payload) {
@@ -96,42 +123,84 @@ async fn sort(desk: &Desk, batch: &mut Batch, message: Delivered) {
         let tick = Command { id, call, actor: None, act: Act::Tick { due_ms } };
         return batch.ticks.push((tick, ack));
     }
-    if let Some(folded) = folded(desk, &stored) {
-        return match user_of(desk, &folded.token).await {
-            Ok(Some(user)) => {
-                let fold = batch.folds.entry(user).or_default();
-                fold.acks.push(ack);
-                fold.device_gone_ms = fold.device_gone_ms.max(folded.device_gone_ms);
-                fold.changed_ms = fold.changed_ms.max(stored.time_ms);
-            }
-            // A replica that lags may not have the record yet.
-            Ok(None) if deliveries < LOOKS => ack.nak(TRY_AGAIN),
-            Ok(None) => ack.ack(),
-            Err(Unavailable) => ack.nak(TRY_AGAIN),
-        };
-    }
-    if is_marker(&stored.headers) {
+    let Some((token, stirred)) = stirred(desk, &stored) else { return sort_call(desk, batch, stored, ack) };
+    let is_of_calls = matches!(stirred, Stirred::Calls);
+    if is_of_calls && desk.peers.is_finished(stored.seq) {
+        desk.metrics.followed(&desk.app.name, Followed::Finished);
         return ack.ack();
     }
-    match store::read::<CallRecord>(&stored.payload) {
-        Some(record) => batch.records.push((record, stored.time_ms, ack)),
-        None => {
-            tracing::error!(subject = stored.subject, "a call's record cannot be read");
-            ack.ack();
+    match user_of(desk, &token).await {
+        Ok(Some(user)) => {
+            desk.metrics.followed(&desk.app.name, Followed::Looked);
+            let claim = is_of_calls.then_some(Claim { seq: stored.seq, after: 0 });
+            let fold = batch.folds.entry(user).or_default();
+            fold.asked.push(Asked { ack, claim });
+            fold.changed_ms = fold.changed_ms.max(stored.time_ms);
+            match stirred {
+                Stirred::Device { gone_ms } => {
+                    fold.device_gone_ms = fold.device_gone_ms.max(Some(gone_ms));
+                    fold.stirs = true;
+                }
+                Stirred::Calls => fold.stirs = true,
+                Stirred::Folded => fold.folded = folded(desk, &stored),
+            }
         }
+        // A replica that lags may not have the record yet.
+        Ok(None) if deliveries < LOOKS => ack.nak(TRY_AGAIN),
+        Ok(None) => ack.ack(),
+        Err(Unavailable) => ack.nak(TRY_AGAIN),
     }
 }
 
-/// `None`: it is about a call.
-fn folded(desk: &Desk, stored: &Stored) -> Option<Folded> {
+fn sort_call(desk: &Desk, batch: &mut Batch, stored: Stored, ack: AckHandle) {
+    if is_marker(&stored.headers) {
+        return ack.ack();
+    }
+    let Some(record) = store::read::<CallRecord>(&stored.payload) else {
+        tracing::error!(subject = stored.subject, "a call's record cannot be read");
+        return ack.ack();
+    };
+    if desk.peers.is_finished(stored.seq) {
+        desk.metrics.followed(&desk.app.name, Followed::Finished);
+        // Only the server knows when it was stored.
+        return match timers::set_again(&record.call, stored.time_ms) {
+            Some(at_ms) => batch.timers.push((record.call.id, at_ms, ack)),
+            None => ack.ack(),
+        };
+    }
+    desk.metrics.followed(&desk.app.name, Followed::Looked);
+    let claim = Some(Claim { seq: stored.seq, after: 0 });
+    batch.records.push((record, stored.time_ms, Asked { ack, claim }));
+}
+
+/// Whose presence a message changes, by the token in its key. `None`: it is about a call.
+fn stirred(desk: &Desk, stored: &Stored) -> Option<(String, Stirred)> {
     let app = &desk.app.name;
     let token = |key: &str| key.split('.').nth(1).unwrap_or_default().to_owned();
     if let Some(key) = stored.subject.strip_prefix(&store::presence_subject(app, "")) {
-        let device_gone_ms = key.starts_with("d.").then(|| gone_ms(stored));
-        return Some(Folded { token: token(key), device_gone_ms });
+        let stirred = match key.starts_with("d.") {
+            true => Stirred::Device { gone_ms: gone_ms(stored) },
+            false => Stirred::Folded,
+        };
+        return Some((token(key), stirred));
     }
     let key = stored.subject.strip_prefix(&store::calls_subject(app, ""))?;
-    key.starts_with("u.").then(|| Folded { token: token(key), device_gone_ms: None })
+    key.starts_with("u.").then(|| (token(key), Stirred::Calls))
+}
+
+/// A presence record as it was stored; if it has changed since, that is a message of its own, and a write finds out.
+fn folded(desk: &Desk, stored: &Stored) -> Option<Entry<PresenceRecord>> {
+    let value = (!is_marker(&stored.headers)).then(|| store::read::<PresenceRecord>(&stored.payload));
+    let value = match value {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    if let Some(record) = &value
+        && desk.peers.is_told(stored.seq)
+    {
+        desk.teller.note(&desk.app, &record.presence);
+    }
+    Some(Entry { value, rev: stored.seq, at_ms: stored.time_ms })
 }
 
 /// What the whole batch needs, each once: users' records, the calls they name, presences and devices, in this order. What could not
@@ -145,12 +214,15 @@ async fn read(desk: &Desk, batch: &Batch) -> Known {
 }
 
 async fn read_all(desk: &Desk, batch: &Batch, known: &mut Known) -> Result<(), Unavailable> {
+    let folded = batch.folds.iter().filter_map(|(user, fold)| Some((user, fold.folded.as_ref()?)));
+    known.presences.extend(folded.map(|(user, entry)| (user.clone(), entry.clone())));
     let users = batch.folds.keys().chain(batch.records.iter().flat_map(|(record, ..)| touched(record)));
     let keys = known.missing(users.map(|user| Key::UserCalls(user.clone())));
     desk.store.load(known, keys).await?;
     let told = batch.records.iter().filter(|(record, ..)| !record.touched.is_empty());
     let told = told.map(|(record, ..)| &record.call.id);
-    let users = batch.folds.keys().filter_map(|user| known.users.get(user)?.value.as_ref());
+    let stirred = batch.folds.iter().filter(|(_, fold)| fold.stirs).map(|(user, _)| user);
+    let users = stirred.filter_map(|user| known.users.get(user)?.value.as_ref());
     let named = users.flat_map(|calls| &calls.calls).map(|entry| &entry.call);
     let keys = known.missing(told.chain(named).map(|call| Key::Call(call.clone())));
     desk.store.load(known, keys).await?;

@@ -11,7 +11,8 @@ use domain::call::{
 
 use super::mirror::{Settling, own, write_user};
 use super::{
-    App, CallRecord, Commit, Done, Entry, Key, Known, Of, PresenceRecord, Step, Tell, Told, Touched, Write,
+    App, CallRecord, Commit, Done, Entry, Key, Known, Leaves, Of, PresenceRecord, Step, Tell, Told, Touched,
+    Write,
 };
 
 /// The next step of a command.
@@ -84,7 +85,7 @@ pub fn rests(app: &App, user: &UserId, since_ms: u64, call: &CallId, known: &Kno
     let (Some(record), true) = (own(known, call), known.fresh && known.devices.contains_key(user)) else {
         return false;
     };
-    if settling(app, call, known, now_ms).settle(user).is_some() {
+    if !mirrors(app, user, call, known, now_ms) {
         return false;
     }
     let act = Act::Devices { user: user.clone(), present: Vec::new(), since_ms };
@@ -92,6 +93,11 @@ pub fn rests(app: &App, user: &UserId, since_ms: u64, call: &CallId, known: &Kno
     let world = world(Some(record), &command, known);
     let decided = call::decide(&world, &with_devices(&command, known), settings(app), now_ms);
     decided.is_ok_and(|decision| decision.events.is_empty())
+}
+
+/// Whether the user's record says of a call what the call says, as far as is known.
+pub fn mirrors(app: &App, user: &UserId, call: &CallId, known: &Known, now_ms: u64) -> bool {
+    settling(app, call, known, now_ms).settle(user).is_none()
 }
 
 fn settling<'a>(app: &App, id: &'a CallId, known: &'a Known, now_ms: u64) -> Settling<'a> {
@@ -278,7 +284,9 @@ fn commit(app: &App, command: &Command, settling: &Settling<'_>, decision: Decis
     };
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events };
-    Commit { first, before, timer: timer(command, settling.call, call), point, after, done }
+    let timer = timer(command, settling.call, call);
+    let leaves = Some(Box::new(Leaves::new(record, known)));
+    Commit { first, before, timer, point, after, leaves, done }
 }
 
 /// The users' records: those that take a place under a limit are written before the call, in the order of users, the others after

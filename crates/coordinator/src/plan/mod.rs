@@ -4,6 +4,8 @@
 //! replies, and asks again after a load or a conflict. Nothing is remembered between two questions.
 
 pub mod call;
+mod care;
+mod claims;
 mod known;
 mod mirror;
 pub mod presence;
@@ -14,6 +16,8 @@ use cluster::coordination::Reply;
 use domain::UserId;
 use domain::call::{CallId, Event};
 
+pub use care::{Care, Leaves, Written};
+pub use claims::{Claim, Claims};
 pub use known::{Entry, Key, Known};
 pub use record::{CallRecord, PresenceRecord, Told, Touched};
 
@@ -46,6 +50,8 @@ pub struct Commit {
     pub timer: Option<(CallId, u64)>,
     pub point: Write,
     pub after: Vec<Write>,
+    /// For [`Care::of`]: what a command for a call leaves behind.
+    pub leaves: Option<Box<Leaves>>,
     pub done: Done,
 }
 
