@@ -8,6 +8,7 @@ use cluster::TraceParent;
 use cluster::coordination::{self, Reply};
 use domain::UserId;
 use domain::call::{self, CallId, Command, CommandId};
+use futures_util::future::join_all;
 use telemetry::trace::{Context, Kind, Span, Tracer};
 
 use crate::clock::unix_ms;
@@ -110,31 +111,41 @@ impl Desk {
         let planned = |known: &Known| plan::call::plan(&self.app, command, known, unix_ms());
         // Nobody waits for what follows from devices: it comes again.
         let waits = if matches!(command.act, call::Act::Devices { .. }) { WAITS } else { u32::MAX };
-        let known = self.store.nothing_known();
+        let recalled = command.actor.as_ref().and_then(|_| self.peers.recall(command));
+        let known = recalled.unwrap_or_else(|| self.store.nothing_known());
         let carried = self.carry_out(planned, known, Patience::new(waits, deadline)).await?;
         let Carried { done, committed, .. } = carried;
+        let care = committed.and_then(|committed| committed.care);
+        if let (Some(care), [earlier @ .., _]) = (&care, &*done.tell)
+            && self.peers.is_finished(care.previous())
+        {
+            self.teller.note(earlier);
+        }
         if self.teller.tell(&self.app, Who::Desk(trace), &done.tell, deadline).await.is_err() {
             tracing::debug!(app = self.app.name, "left to a follower");
             return Ok((done.reply, None));
         }
-        Ok((done.reply, committed.and_then(|committed| committed.care)))
+        if let Some(care) = &care {
+            self.peers.share(care);
+        }
+        Ok((done.reply, care))
     }
 
     /// What follows from a command, done by whoever committed it: it knows what was written, and reads less than a follower would.
     async fn see_to(&self, mut care: Care, deadline: Instant) -> Result<(), Unavailable> {
-        self.peers.claim(care.record());
         let keys = care.keys();
         if !keys.is_empty() {
             self.store.load(&mut care.known, keys).await?;
         }
         let now_ms = unix_ms();
         self.peers.claim(care.at_rest(&self.app, now_ms));
-        for (user, claim) in care.folds() {
+        let folds = care.folds().map(async |(user, claim)| {
             let refold = Refold { user: user.clone(), chosen: None, gone_ms: now_ms };
             self.fold(&refold, care.known.of_user(user), deadline).await?;
             self.peers.claim([claim]);
-        }
-        Ok(())
+            Ok(())
+        });
+        join_all(folds).await.into_iter().collect()
     }
 
     /// Folds a user's presence, and has the user's calls look at the devices. What it was folded from may change before it is

@@ -1,20 +1,28 @@
-//! What replicas tell each other: which messages followers need not work off, because somebody has seen to what they ask for. Told once
-//! and without confirmation; whoever did not hear of it looks, and finds nothing to do.
+//! What replicas tell each other: the records they have written, and which messages followers need not work off, because somebody has
+//! seen to what they ask for. Told once and without confirmation: who did not hear of a record reads it, and who did not hear that there
+//! is nothing to do looks. What is remembered may be old, as what a lagging replica of the stream shows: only a commit may follow from it.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::{Bus, BusError, Heard};
-use cluster::coordination::{decode, encode, subject};
+use bytes::Bytes;
+use cluster::coordination::{call_key, decode, encode, subject, user_calls_key};
+use domain::call::{self, Act, Command, UserCalls};
+use rustc_hash::FxBuildHasher;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::plan::{Claim, Claims};
+use crate::plan::{CallRecord, Care, Claim, Claims, Entry, Known};
 
 /// Claims gather for this long: far below what followers wait for them.
 const GATHER: Duration = Duration::from_millis(5);
 /// Claims that are remembered for each bucket: half a minute of the busiest system.
 const REMEMBERED: usize = 65_536;
+/// Records that are remembered.
+const RECORDS: usize = 8_192;
 
 /// What this replica knows to be finished, of one application.
 #[derive(Debug)]
@@ -32,6 +40,7 @@ struct State {
     calls: Claims,
     /// Presence records whose announcement is stored.
     told: Claims,
+    records: Records,
     unsaid: Said,
 }
 
@@ -39,8 +48,49 @@ struct State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Said {
     by: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     calls: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     told: Vec<u64>,
+    /// Keys of the calls' bucket, revisions, what is stored; without it: deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    records: Vec<(String, u64, Option<Bytes>)>,
+}
+
+/// What was written last to keys of the calls' bucket, the newest only.
+#[derive(Debug, Default)]
+struct Records {
+    by_key: HashMap<String, (u64, Option<Bytes>), FxBuildHasher>,
+    order: VecDeque<String>,
+}
+
+impl Records {
+    fn note(&mut self, key: String, rev: u64, value: Option<Bytes>) {
+        if let Some(known) = self.by_key.get_mut(&key) {
+            if known.0 < rev {
+                *known = (rev, value);
+            }
+            return;
+        }
+        if self.order.len() >= RECORDS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_key.remove(&oldest);
+        }
+        self.order.push_back(key.clone());
+        self.by_key.insert(key, (rev, value));
+    }
+
+    /// `None`: nothing is remembered, or it cannot be read.
+    fn get<T: DeserializeOwned>(&self, key: &str) -> Option<Entry<T>> {
+        let (rev, value) = self.by_key.get(key)?;
+        let value = match value {
+            Some(bytes) => Some(decode::<T>(bytes).ok()?),
+            None => None,
+        };
+        // When it was written does not matter to a commit.
+        Some(Entry { value, rev: *rev, at_ms: 0 })
+    }
 }
 
 impl Peers {
@@ -55,6 +105,7 @@ impl Peers {
             state: Mutex::new(State {
                 calls: Claims::new(REMEMBERED),
                 told: Claims::new(REMEMBERED),
+                records: Records::default(),
                 unsaid: Said::default(),
             }),
             news: Notify::new(),
@@ -62,6 +113,40 @@ impl Peers {
         tokio::spawn(peers.clone().hear(heard));
         tokio::spawn(peers.clone().tell());
         Ok(peers)
+    }
+
+    /// What was written for a call, and told: the next command for it may come at once, and to another replica.
+    pub fn share(&self, care: &Care) {
+        let records = care.records().map(|(key, rev, value)| (key, rev, value.cloned()));
+        let records: Vec<_> = records.collect();
+        let claims: Vec<Claim> = care.record().into_iter().collect();
+        let said = Said {
+            by: self.me,
+            calls: claims.iter().map(|claim| (claim.seq, claim.after)).collect(),
+            told: Vec::new(),
+            records: records.clone(),
+        };
+        self.publish(&said);
+        let mut state = self.state();
+        claims.into_iter().for_each(|claim| state.calls.add(claim));
+        records.into_iter().for_each(|(key, rev, value)| state.records.note(key, rev, value));
+    }
+
+    /// What is remembered of what a client's command needs. It may be old; of a call that is about to begin it is that there is none.
+    pub fn recall(&self, command: &Command) -> Option<Known> {
+        let state = self.state();
+        let mut known = Known::default();
+        let remembered = state.records.get::<CallRecord>(&call_key(&command.call));
+        let begins = matches!(command.act, Act::Initiate(_));
+        let call = remembered.or_else(|| begins.then(Entry::default))?;
+        let record = call.value.as_ref().map(|record| &record.call);
+        for user in call::concerned(record, command) {
+            if let Some(entry) = state.records.get::<UserCalls>(&user_calls_key(&user)) {
+                known.users.insert(user, entry);
+            }
+        }
+        known.calls.insert(command.call.clone(), call);
+        Some(known)
     }
 
     /// For a message of the calls' bucket there is nothing to do.
@@ -95,6 +180,7 @@ impl Peers {
         let mut state = self.state();
         state.calls.forget_all();
         state.told.forget_all();
+        state.records = Records::default();
     }
 
     async fn tell(self: Arc<Self>) {
@@ -102,10 +188,13 @@ impl Peers {
             self.news.notified().await;
             tokio::time::sleep(GATHER).await;
             let said = std::mem::take(&mut self.state().unsaid);
-            let said = Said { by: self.me, ..said };
-            if let Err(error) = self.bus.publish(&self.subject, encode(&said)) {
-                tracing::debug!(%error, "other replicas do not hear what is finished");
-            }
+            self.publish(&Said { by: self.me, ..said });
+        }
+    }
+
+    fn publish(&self, said: &Said) {
+        if let Err(error) = self.bus.publish(&self.subject, encode(said)) {
+            tracing::debug!(%error, "other replicas do not hear what was done");
         }
     }
 
@@ -117,6 +206,9 @@ impl Peers {
                     let mut state = self.state();
                     said.calls.into_iter().for_each(|(seq, after)| state.calls.add(Claim { seq, after }));
                     said.told.into_iter().for_each(|seq| state.told.add(Claim { seq, after: 0 }));
+                    for (key, rev, value) in said.records {
+                        state.records.note(key, rev, value);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "what another replica has finished could not be read"),

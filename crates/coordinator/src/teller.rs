@@ -18,12 +18,11 @@ use cluster::{Envelope, TraceParent};
 use dialects::Announcement;
 use domain::RoomId;
 use domain::call::call_room;
-use domain::presence::Presence;
 use futures_util::future::join_all;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clock::unix_ms;
-use crate::plan::{self, App, Of, Tell};
+use crate::plan::{App, Of, Tell};
 use crate::store::Unavailable;
 
 /// Revisions known to be stored; forgotten all at once, it saves work only.
@@ -107,11 +106,9 @@ impl Teller {
         Ok(())
     }
 
-    /// The newest revision of a presence is known to be stored.
-    pub fn note(&self, app: &App, presence: &Presence) {
-        if let Some(tell) = plan::presence::tell(app, presence) {
-            self.remember(&tell);
-        }
+    /// These are known to be stored.
+    pub fn note<'a>(&self, tells: impl IntoIterator<Item = &'a Tell>) {
+        tells.into_iter().for_each(|tell| self.remember(tell));
     }
 
     async fn store(

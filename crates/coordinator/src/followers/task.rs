@@ -198,7 +198,7 @@ fn folded(desk: &Desk, stored: &Stored) -> Option<Entry<PresenceRecord>> {
     if let Some(record) = &value
         && desk.peers.is_told(stored.seq)
     {
-        desk.teller.note(&desk.app, &record.presence);
+        desk.teller.note(&plan::presence::tell(&desk.app, &record.presence));
     }
     Some(Entry { value, rev: stored.seq, at_ms: stored.time_ms })
 }

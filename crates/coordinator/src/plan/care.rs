@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use cluster::coordination::decode;
+use bytes::Bytes;
+use cluster::coordination::{call_key, decode, user_calls_key};
 use domain::UserId;
 use domain::call::{Call, Leg, Status, UserCalls};
 
@@ -40,7 +41,11 @@ pub struct Care {
     call: Call,
     /// Of the call's record; to be said once all it tells is stored.
     record: Option<Claim>,
+    /// Revision of the call's record before; 0: none.
+    previous: u64,
     users: Vec<Cared>,
+    /// What was stored: keys, revisions, contents.
+    stored: Vec<(Key, u64, Option<Bytes>)>,
 }
 
 /// A user whose record was written.
@@ -72,6 +77,7 @@ impl Care {
         let whole = written.late.is_empty() && record.touched.iter().all(|touched| !touched.back);
         let mut known = Known { fresh: true, ..Known::default() };
         let mut users = Vec::new();
+        let mut stored = vec![(commit.point.key.clone(), written.point, commit.point.value.clone())];
         for write in commit.before.iter().chain(&commit.after) {
             let Some((user, rev)) = write.key.user_calls().and_then(|user| written.users.get_key_value(user))
             else {
@@ -84,12 +90,30 @@ impl Care {
                 claim: Claim { seq: *rev, after: write.expect },
                 folds: were_in_call.get(user) != Some(&is_in_call),
             });
+            stored.push((write.key.clone(), *rev, write.value.clone()));
             known.users.insert(user.clone(), Entry { value, rev: *rev, at_ms: now_ms });
         }
         known.calls.insert(call.id.clone(), Entry { value: Some(record.clone()), rev: written.point, at_ms: now_ms });
         let whole = whole && known.users.keys().all(|user| mirrors(app, user, &call.id, &known, now_ms));
         let record = whole.then_some(Claim { seq: written.point, after: *previous });
-        Some(Self { known, call, record, users })
+        Some(Self { known, call, record, previous: *previous, users, stored })
+    }
+
+    /// Revision of the call's record that was replaced; 0: there was none.
+    pub fn previous(&self) -> u64 {
+        self.previous
+    }
+
+    /// What was stored: key of the calls' bucket, revision, content.
+    pub fn records(&self) -> impl Iterator<Item = (String, u64, Option<&Bytes>)> {
+        self.stored.iter().filter_map(|(key, rev, value)| {
+            let key = match key {
+                Key::Call(call) => call_key(call),
+                Key::UserCalls(user) => user_calls_key(user),
+                Key::Presence(_) | Key::Devices(_) => return None,
+            };
+            Some((key, *rev, value.as_ref()))
+        })
     }
 
     /// Of the call's record, if all it tells is stored: the users' records follow.
