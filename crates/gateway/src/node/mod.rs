@@ -63,17 +63,37 @@ pub struct Node {
 
 #[derive(Debug)]
 enum Command {
-    Interest { room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>> },
+    Interest { room: RoomKey, shard: u8, holds: Holds, done: oneshot::Sender<Result<(), Unavailable>> },
     Release { room: RoomKey, shard: u8 },
     Stored { room: RoomKey, seq: u64 },
     Barrier { app: u16, shard: u8, token: u64 },
 }
 
+/// When a room's interest holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// A marker is stored behind the subscription.
+    Marked,
+    /// The subscription is on its way.
+    Sent,
+}
+
 impl Node {
     /// Settles when a recoverable event from any node will reach this shard. The shard's members must be in its hub before.
     pub async fn interest(&self, room: RoomKey, shard: u8) -> Result<(), Unavailable> {
+        self.ask(room, shard, Holds::Marked).await
+    }
+
+    /// Settles when the subscription is on its way before all that this node sends from now on: enough for a room into which others
+    /// publish for this shard only because of a request that follows. In a cluster of servers, where a request may overtake a
+    /// subscription, the same as [`Node::interest`].
+    pub async fn interest_ahead(&self, room: RoomKey, shard: u8) -> Result<(), Unavailable> {
+        self.ask(room, shard, Holds::Sent).await
+    }
+
+    async fn ask(&self, room: RoomKey, shard: u8, holds: Holds) -> Result<(), Unavailable> {
         let (done, settled) = oneshot::channel();
-        self.commands.send(Command::Interest { room, shard, done }).map_err(|_| Unavailable)?;
+        self.commands.send(Command::Interest { room, shard, holds, done }).map_err(|_| Unavailable)?;
         settled.await.map_err(|_| Unavailable)?
     }
 
@@ -210,7 +230,7 @@ impl Task {
 
     async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Interest { room, shard, done } => self.interest(room, shard, done).await,
+            Command::Interest { room, shard, holds, done } => self.interest(room, shard, holds, done).await,
             Command::Release { room, shard } => self.rooms.release(&room, shard, self.clock.now()),
             Command::Stored { room, seq } => self.rooms.stored(room, seq, self.clock.now()),
             Command::Barrier { app, shard, token } => {
@@ -220,7 +240,13 @@ impl Task {
         self.metrics.rooms.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
 
-    async fn interest(&mut self, room: RoomKey, shard: u8, done: oneshot::Sender<Result<(), Unavailable>>) {
+    async fn interest(
+        &mut self,
+        room: RoomKey,
+        shard: u8,
+        holds: Holds,
+        done: oneshot::Sender<Result<(), Unavailable>>,
+    ) {
         let app = &self.apps[usize::from(room.app)];
         let fed = self.streams[usize::from(room.app)].fed;
         let added = self.rooms.add(&self.bus, app.name(), &room, shard, fed);
@@ -230,7 +256,12 @@ impl Task {
                 // Nobody waits any more if this fails; the release follows.
                 let _ = done.send(Ok(()));
             }
-            Ok(rooms::Interest::Pending(sub)) => self.barriers.ask_for_join(Join { room, sub, done }),
+            Ok(rooms::Interest::New(sub)) if holds == Holds::Sent && !self.bus.server_info().clustered => {
+                self.settle_join(Join { room, sub, done }, Ok(fed)).await;
+            }
+            Ok(rooms::Interest::New(sub) | rooms::Interest::Pending(sub)) => {
+                self.barriers.ask_for_join(Join { room, sub, done });
+            }
             Err(error) => {
                 tracing::warn!(%error, app = app.name(), "room subscription refused");
                 let _ = done.send(Err(Unavailable));

@@ -39,7 +39,9 @@ pub struct Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     Established,
-    /// Holds once a barrier has passed behind this subscription.
+    /// Subscribed just now; holds once a barrier has passed behind this subscription.
+    New(SubId),
+    /// The same, subscribed a moment ago.
     Pending(SubId),
 }
 
@@ -78,7 +80,7 @@ impl Rooms {
         self.subs.insert(sub, key.clone());
         let room = Room { sub, shards: 1 << shard, established: false, last_seq: fed, linger_until: None };
         self.rooms.insert(key.clone(), room);
-        Ok(Interest::Pending(sub))
+        Ok(Interest::New(sub))
     }
 
     /// A barrier with this sequence has passed after the subscription. `None`: it was given up meanwhile.

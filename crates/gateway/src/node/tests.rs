@@ -68,7 +68,7 @@ impl World {
     async fn join(&mut self, room: &str) -> RoomKey {
         let key = RoomKey::new(0, room);
         let (done, mut settled) = oneshot::channel();
-        self.task.interest(key.clone(), 0, done).await;
+        self.task.interest(key.clone(), 0, Holds::Marked, done).await;
         self.task.barriers.start();
         let passed = soon(self.task.barriers.passed()).await.unwrap();
         self.task.on_barrier(passed).await;
@@ -246,7 +246,7 @@ async fn a_publishers_word_counts_for_rooms_that_hold() {
     let mut world = World::new("progress", 1 << 30).await;
     let key = RoomKey::new(0, "r");
     let (done, settled) = oneshot::channel();
-    world.task.interest(key.clone(), 0, done).await;
+    world.task.interest(key.clone(), 0, Holds::Marked, done).await;
     world.task.barriers.start();
     let sub = world.task.rooms.of_app(0).next().unwrap().1.sub;
     let seq = world.store("r", 1).await;
@@ -271,13 +271,13 @@ async fn a_room_given_up_and_taken_again_is_not_confused_with_its_past() {
     let mut world = World::new("again", 1 << 30).await;
     let key = RoomKey::new(0, "r");
     let (done, old) = oneshot::channel();
-    world.task.interest(key.clone(), 0, done).await;
+    world.task.interest(key.clone(), 0, Holds::Marked, done).await;
     world.task.barriers.start();
     let passed = soon(world.task.barriers.passed()).await.unwrap();
     world.task.rooms.release(&key, 0, 0);
     world.task.rooms.expire(Millis::MAX);
     let (done, mut new) = oneshot::channel();
-    world.task.interest(key.clone(), 0, done).await;
+    world.task.interest(key.clone(), 0, Holds::Marked, done).await;
     world.task.barriers.start();
     world.task.on_barrier(passed).await;
     assert_eq!(old.await, Ok(Err(Unavailable)));

@@ -16,7 +16,7 @@ use domain::{Identity, Rejection};
 use serde::Deserialize;
 
 use super::Shard;
-use super::commands::{Actor, announce_to_taker, interest};
+use super::commands::{Actor, announce_to_taker};
 use crate::app::App;
 use crate::clock::unix_ms;
 use crate::node::Unavailable;
@@ -77,8 +77,10 @@ fn misreply(app: &App) -> Rejection {
 /// Makes the socket a member of the call's rooms; nothing that comes there reaches it yet.
 async fn enter(shard: &Rc<Shard>, actor: &Actor, call: &CallId) -> Result<(), Rejection> {
     let Some(rooms) = shard.turn(|state, _| state.begin_entering(actor, call))? else { return Ok(()) };
-    match interest(shard, rooms.to_vec()).await {
-        Ok(()) => {
+    // Nobody knows of this device in the call before the command that follows is decided.
+    let [one, other] = rooms.clone().map(|room| shard.shared.node.interest_ahead(room, shard.ix));
+    match tokio::try_join!(one, other) {
+        Ok(_) => {
             announce_to_taker(shard, actor, &rooms, &[]).await;
             Ok(())
         }
