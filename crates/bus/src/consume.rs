@@ -22,13 +22,15 @@ use crate::types::Stored;
 use crate::wire::{self, Message};
 
 /// Messages of one pull; what a process may hold without having looked at it.
-const PULL_BATCH: usize = 64;
+const PULL_BATCH: usize = 128;
 /// How long one pull waits for messages; then the next one follows at once.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 /// The server says this often that it still has our pull.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Silence after which the pull counts as lost: two heartbeats, and some delay.
 const SILENCE: Duration = Duration::from_secs(5);
+/// The same of a pull that brings what is there: the server holds it back, without a word, while too many are not acknowledged.
+const HELD_BACK: Duration = Duration::from_secs(1);
 /// Pause after something broke.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a consumer that is given up waits for what is on its way to it.
@@ -50,6 +52,9 @@ pub struct ConsumerSpec {
     pub ack_wait: Duration,
     /// Messages without acknowledgement in all processes together; beyond it the server waits.
     pub max_ack_pending: usize,
+    /// How long messages gather at the server after one that came out of quiet: they come together then, which costs both sides much
+    /// less than one by one, and of a key that keeps only its newest value the others do not come at all. Zero: each comes at once.
+    pub gather: Duration,
 }
 
 /// This process's share of a consumer. Dropping it gives what was not looked at back to the others.
@@ -151,10 +156,19 @@ struct Puller {
     sender: mpsc::Sender<Delivered>,
 }
 
+/// What a pull asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    /// So many messages, as they come.
+    Waiting(usize),
+    /// What is there, so many at most.
+    Now(usize),
+}
+
 /// Why a pull ended.
 enum PullEnd {
-    /// It has brought what it could.
-    Served,
+    /// It has brought so many messages.
+    Served(usize),
     Reconnected,
     Broken(String),
     CallerGone,
@@ -174,12 +188,32 @@ impl Puller {
     }
 
     async fn run(mut self) {
+        let most = PULL_BATCH.min(self.spec.max_ack_pending.max(1));
+        let gathers = !self.spec.gather.is_zero();
+        let mut pull = Pull::Waiting(if gathers { 1 } else { most });
         loop {
-            match self.pull().await {
-                PullEnd::Served | PullEnd::Reconnected => {}
+            let end = self.pull(pull).await;
+            pull = match end {
+                _ if !gathers => Pull::Waiting(most),
+                PullEnd::Served(1..) => Pull::Now(most),
+                _ => Pull::Waiting(1),
+            };
+            match end {
+                // There may be more.
+                PullEnd::Served(some) if some == most => {}
+                PullEnd::Served(1..) if gathers => self.gather().await,
+                PullEnd::Served(_) | PullEnd::Reconnected => {}
                 PullEnd::CallerGone => return self.give_back().await,
                 PullEnd::Broken(reason) => self.repair(&reason).await,
             }
+        }
+    }
+
+    async fn gather(&self) {
+        tokio::select! {
+            biased;
+            () = self.sender.closed() => {}
+            () = tokio::time::sleep(self.spec.gather) => {}
         }
     }
 
@@ -196,35 +230,37 @@ impl Puller {
     }
 
     /// One pull, from the request to its end.
-    async fn pull(&mut self) -> PullEnd {
-        let mut left = match self.ask().await {
-            Ok(batch) => batch,
-            Err(end) => return end,
-        };
-        while left > 0 {
-            let message = match self.hear().await {
-                Ok(message) => message,
+    async fn pull(&mut self, pull: Pull) -> PullEnd {
+        if let Err(end) = self.ask(pull).await {
+            return end;
+        }
+        let (Pull::Waiting(most) | Pull::Now(most)) = pull;
+        let mut came = 0;
+        while came < most {
+            let message = match self.hear(pull).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return PullEnd::Served(came),
                 Err(end) => return end,
             };
             match wire::status(&message.headers) {
                 Some((code, text)) if message.reply.is_none() => {
-                    if let Some(end) = self.status_end(&message, code, text) {
-                        return end;
+                    if let Some(broken) = self.status_end(&message, code, text) {
+                        return broken.map_or(PullEnd::Served(came), PullEnd::Broken);
                     }
                 }
                 _ => {
-                    left -= 1;
+                    came += 1;
                     if !self.deliver(message).await {
                         return PullEnd::CallerGone;
                     }
                 }
             }
         }
-        PullEnd::Served
+        PullEnd::Served(came)
     }
 
-    /// Waits for a connection and sends a pull; returns how many messages it may bring.
-    async fn ask(&mut self) -> Result<usize, PullEnd> {
+    /// Waits for a connection and sends a pull.
+    async fn ask(&mut self, pull: Pull) -> Result<(), PullEnd> {
         tokio::select! {
             biased;
             () = self.sender.closed() => return Err(PullEnd::CallerGone),
@@ -234,41 +270,45 @@ impl Puller {
             }
         }
         self.pulls += 1;
-        let batch = PULL_BATCH.min(self.spec.max_ack_pending.max(1));
-        let request = json!({
-            "batch": batch,
-            "expires": nanos(PULL_EXPIRES),
-            "idle_heartbeat": nanos(HEARTBEAT),
-        });
+        let request = match pull {
+            Pull::Waiting(batch) => json!({
+                "batch": batch,
+                "expires": nanos(PULL_EXPIRES),
+                "idle_heartbeat": nanos(HEARTBEAT),
+            }),
+            Pull::Now(batch) => json!({ "batch": batch, "no_wait": true }),
+        };
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.spec.stream, self.spec.durable);
         let (body, reply) = (request.to_string(), format!("{}.{}", self.inbox, self.pulls));
         let put = |out: &mut Vec<u8>| wire::put_pub(out, &subject, Some(&reply), body.as_bytes());
-        match self.shared.send(put) {
-            Ok(()) => Ok(batch),
-            Err(_) => Err(PullEnd::Broken("it cannot be sent now".to_owned())),
-        }
+        self.shared.send(put).map_err(|_| PullEnd::Broken("it cannot be sent now".to_owned()))
     }
 
-    /// The next message or status. Messages first: what is here is delivered before a break is looked at.
-    async fn hear(&mut self) -> Result<Message, PullEnd> {
+    /// The next message or status; `None`: the server holds the rest back. Messages first: what is here is delivered before a break is
+    /// looked at.
+    async fn hear(&mut self, pull: Pull) -> Result<Option<Message>, PullEnd> {
+        let silence = if matches!(pull, Pull::Now(_)) { HELD_BACK } else { SILENCE };
         tokio::select! {
             biased;
-            message = self.listener.next() => message.ok_or(PullEnd::CallerGone),
+            message = self.listener.next() => message.map(Some).ok_or(PullEnd::CallerGone),
             () = self.sender.closed() => Err(PullEnd::CallerGone),
             _ = self.connection.changed() => Err(PullEnd::Reconnected),
-            () = tokio::time::sleep(SILENCE) => Err(PullEnd::Broken("the server is silent".to_owned())),
+            () = tokio::time::sleep(silence) => match pull {
+                Pull::Now(_) => Ok(None),
+                Pull::Waiting(_) => Err(PullEnd::Broken("the server is silent".to_owned())),
+            },
         }
     }
 
-    /// `None`: the pull goes on.
-    fn status_end(&self, message: &Message, code: u16, text: &str) -> Option<PullEnd> {
+    /// `None`: the pull goes on; else its end, and what is wrong.
+    fn status_end(&self, message: &Message, code: u16, text: &str) -> Option<Option<String>> {
         let number = self.pulls.to_string();
         let own = message.subject.rsplit(|byte| *byte == b'.').next() == Some(number.as_bytes());
         match code {
             100 => None,
             _ if !own => None,
-            404 | 408 => Some(PullEnd::Served),
-            _ => Some(PullEnd::Broken(format!("{code} {text}"))),
+            404 | 408 => Some(None),
+            _ => Some(Some(format!("{code} {text}"))),
         }
     }
 
@@ -391,6 +431,7 @@ mod tests {
             filters: vec!["s.>".into()],
             ack_wait: Duration::from_secs(30),
             max_ack_pending: 100,
+            gather: Duration::ZERO,
         };
         let mut made = updated(&spec, Map::new()).unwrap();
         made.insert("description".to_owned(), json!("ours"));

@@ -24,6 +24,7 @@ fn spec() -> ConsumerSpec {
         filters: vec!["s.a.>".to_owned(), "s.b.>".to_owned()],
         ack_wait: Duration::from_secs(30),
         max_ack_pending: 1000,
+        gather: Duration::ZERO,
     }
 }
 

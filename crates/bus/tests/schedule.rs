@@ -49,6 +49,7 @@ async fn prepare(bus: &Bus, replicas: usize) -> Consumer {
         filters: vec!["tl.x.due.>".to_owned()],
         ack_wait: Duration::from_secs(30),
         max_ack_pending: 100,
+        gather: Duration::ZERO,
     };
     bus.consume(spec).await.unwrap()
 }

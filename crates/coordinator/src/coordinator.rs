@@ -12,6 +12,7 @@ use telemetry::trace::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::carer::Carer;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -19,7 +20,7 @@ use crate::plan::App;
 use crate::store::Store;
 use crate::sweep::{COORDINATORS, GATEWAYS, Sweep};
 use crate::teller::Teller;
-use crate::{followers, timers};
+use crate::{carer, followers, timers};
 
 /// Requests of one application that are served at once; the next wait, and are dropped by the bus beyond its bound.
 const AT_ONCE: usize = 512;
@@ -87,6 +88,7 @@ impl Coordinator {
             let store = Store::new(bus.clone(), &app.name, kept == 1);
             let requests = bus.serve(&subject(&app.name), QUEUE)?;
             let peers = Peers::start(&bus, &app.name)?;
+            let (carer, left) = Carer::new();
             let desk = Arc::new(Desk {
                 app,
                 bus: bus.clone(),
@@ -94,10 +96,12 @@ impl Coordinator {
                 // What it remembers is one application's: users of two may have the same id.
                 teller: Teller::new(bus.clone()),
                 peers,
+                carer,
                 metrics: metrics.clone(),
                 tracer: tracer.clone(),
             });
             followers::start(&desk, &bus, &stopped).await?;
+            tokio::spawn(carer::run(desk.clone(), left));
             services.spawn(serve(desk.clone(), requests, stopped.clone()));
             desks.push(desk);
         }

@@ -8,10 +8,10 @@ use cluster::TraceParent;
 use cluster::coordination::{self, Reply};
 use domain::UserId;
 use domain::call::{self, CallId, Command, CommandId};
-use futures_util::future::join_all;
 use telemetry::trace::{Context, Kind, Span, Tracer};
 
 use crate::clock::unix_ms;
+use crate::carer::Carer;
 use crate::metrics::{Metrics, result_of};
 use crate::peers::Peers;
 use crate::plan::presence::{Chosen, Refold};
@@ -35,6 +35,7 @@ pub struct Desk {
     pub store: Store,
     pub teller: Teller,
     pub peers: Arc<Peers>,
+    pub carer: Carer,
     pub metrics: Metrics,
     pub tracer: Tracer,
 }
@@ -75,10 +76,8 @@ impl Desk {
         if let Err(error) = self.bus.reply(&request.reply, coordination::encode(&reply)) {
             tracing::warn!(%error, app = self.app.name, "a reply was not sent");
         }
-        if let Some(care) = care
-            && self.see_to(care, deadline).await.is_err()
-        {
-            tracing::debug!(app = self.app.name, "what follows from a command is left to followers");
+        if let Some(care) = care {
+            self.carer.leave(care);
         }
     }
 
@@ -129,23 +128,6 @@ impl Desk {
             self.peers.share(care);
         }
         Ok((done.reply, care))
-    }
-
-    /// What follows from a command, done by whoever committed it: it knows what was written, and reads less than a follower would.
-    async fn see_to(&self, mut care: Care, deadline: Instant) -> Result<(), Unavailable> {
-        let keys = care.keys();
-        if !keys.is_empty() {
-            self.store.load(&mut care.known, keys).await?;
-        }
-        let now_ms = unix_ms();
-        self.peers.claim(care.at_rest(&self.app, now_ms));
-        let folds = care.folds().map(async |(user, claim)| {
-            let refold = Refold { user: user.clone(), chosen: None, gone_ms: now_ms };
-            self.fold(&refold, care.known.of_user(user), deadline).await?;
-            self.peers.claim([claim]);
-            Ok(())
-        });
-        join_all(folds).await.into_iter().collect()
     }
 
     /// Folds a user's presence, and has the user's calls look at the devices. What it was folded from may change before it is

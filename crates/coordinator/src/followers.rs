@@ -29,14 +29,13 @@ const WORK_DEADLINE: Duration = Duration::from_secs(4);
 const TOGETHER: usize = 128;
 /// How many such batches are under way at once: one that waits for somebody holds up no other.
 const AT_ONCE: usize = 4;
-/// How long a changed device, or what was folded, waits for company.
-const GATHER: Duration = Duration::from_millis(20);
-/// The same of calls and users' records: whoever committed them sees to what follows, and mostly has told of it by then ([`Peers`]).
-///
-/// [`Peers`]: crate::peers::Peers
-const CLAIMED_WITHIN: Duration = Duration::from_millis(100);
+/// How long what changed gathers at the server, calls and presence.
+const GATHERED: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(20)];
+/// How long a message waits here: for those that come with it, and one of the calls' bucket for word that nothing is left to do for
+/// it ([`Peers`](crate::peers::Peers)), which whoever wrote the record mostly gives by then.
+const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(5)];
 /// What may wait; beyond it the server waits.
-const WAITING: usize = 512;
+const WAITING: usize = 1024;
 /// Messages under way in all replicas together.
 const PENDING: usize = 2048;
 
@@ -46,20 +45,22 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
     let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
-    for (bucket, name, filters, gather) in [
-        (calls_bucket(app), "coordinator_calls", calls, CLAIMED_WITHIN),
-        (presence_bucket(app), "coordinator_presence", presence, GATHER),
-    ] {
+    let buckets = [
+        (calls_bucket(app), "coordinator_calls", calls),
+        (presence_bucket(app), "coordinator_presence", presence),
+    ];
+    for ((bucket, name, filters), (gather, waits)) in buckets.into_iter().zip(GATHERED.into_iter().zip(WAITS)) {
         let spec = ConsumerSpec {
             stream: bus::kv::stream_of(&bucket),
             durable: name.to_owned(),
             filters,
             ack_wait: ACK_WAIT,
             max_ack_pending: PENDING,
+            gather,
         };
         let consumer = bus.consume(spec).await?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let follower = Follower { desk: desk.clone(), consumer, gather, waiting: VecDeque::new(), places };
+        let follower = Follower { desk: desk.clone(), consumer, waits, waiting: VecDeque::new(), places };
         tokio::spawn(follower.run(stop.clone()));
     }
     Ok(())
@@ -69,8 +70,8 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
 struct Follower {
     desk: Arc<Desk>,
     consumer: Consumer,
-    /// How long a message waits for company, and for word that nothing is left to do for it.
-    gather: Duration,
+    /// How long a message waits.
+    waits: Duration,
     /// What waits, and since when it has waited long enough.
     waiting: VecDeque<(Instant, Delivered)>,
     places: Arc<Semaphore>,
@@ -100,13 +101,13 @@ impl Follower {
         if timers::is_fired(&self.desk.app.name, &message.stored.subject) {
             return self.waiting.push_front((now, message));
         }
-        self.waiting.push_back((now + self.gather, message));
+        self.waiting.push_back((now + self.waits, message));
     }
 
     /// Works off what has waited long enough, and with it what would soon have.
     async fn work_off(&mut self) {
         let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let soon = Instant::now() + self.gather / 4;
+        let soon = Instant::now() + self.waits / 2;
         let mut batch = Vec::new();
         while batch.len() < TOGETHER && self.waiting.front().is_some_and(|(due, _)| *due <= soon) {
             batch.extend(self.waiting.pop_front().map(|(_, message)| message));

@@ -4,6 +4,7 @@
 //! requests, `followers` work off what changed (records to announce, timers that fired, device records to fold), `sweep` clears up after
 //! nodes that died. Start at [`Coordinator::start`].
 
+mod carer;
 mod clock;
 mod coordinator;
 mod desk;

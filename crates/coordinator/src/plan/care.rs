@@ -1,13 +1,13 @@
-//! What whoever changed a call sees to right after its reply, so that followers need not read for it: that the devices which are in
-//! the call are still there, and that the users' presence shows it. What was seen to is said in [`Claim`]s; what was not is left to
+//! What whoever changed a call sees to soon after its reply, so that followers need not read for it: that the devices which are in the
+//! call are still there, and that the users' presence shows it. What was seen to is said in [`Claim`]s; what was not is left to
 //! followers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use cluster::coordination::{call_key, decode, user_calls_key};
 use domain::UserId;
-use domain::call::{Call, Leg, Status, UserCalls};
+use domain::call::{Call, CallId, Leg, Status, UserCalls};
 
 use super::call::{mirrors, rests};
 use super::{App, CallRecord, Claim, Commit, Entry, Key, Known};
@@ -18,8 +18,8 @@ pub struct Leaves {
     record: CallRecord,
     /// Revision of the record before; 0: none.
     previous: u64,
-    /// Who was in a call before, of those whose records were read.
-    were_in_call: BTreeMap<UserId, bool>,
+    /// Of those whose records were read, who was in a call before.
+    were_in_call: BTreeSet<UserId>,
 }
 
 /// What a commit's writes became.
@@ -33,25 +33,23 @@ pub struct Written {
     pub late: Vec<UserId>,
 }
 
-/// What is left to do after a commit.
+/// What is left to do after one commit.
 #[derive(Debug)]
 pub struct Care {
-    /// The call and the users' records, as they were stored.
-    pub known: Known,
-    call: Call,
+    call: CallRecord,
+    /// What was stored: the call first, then users' records. Keys of the calls' bucket, revisions, contents.
+    stored: Vec<(Key, u64, Option<Bytes>)>,
     /// Of the call's record; to be said once all it tells is stored.
     record: Option<Claim>,
     /// Revision of the call's record before; 0: none.
     previous: u64,
-    users: Vec<Cared>,
-    /// What was stored: keys, revisions, contents.
-    stored: Vec<(Key, u64, Option<Bytes>)>,
+    users: Vec<(UserId, Entry<UserCalls>, Cared)>,
 }
 
-/// A user whose record was written.
+/// What a user's record, as one commit stored it, asks for.
 #[derive(Debug)]
 struct Cared {
-    user: UserId,
+    call: CallId,
     claim: Claim,
     /// Presence shows something else now.
     folds: bool,
@@ -60,9 +58,10 @@ struct Cared {
 impl Leaves {
     pub(super) fn new(record: CallRecord, known: &Known) -> Self {
         let in_call = |entry: &Entry<UserCalls>| entry.value.as_ref().is_some_and(UserCalls::is_in_call);
+        let were_in_call = known.users.iter().filter(|(_, entry)| in_call(entry));
         Self {
             previous: known.calls.get(&record.call.id).map_or(0, |entry| entry.rev),
-            were_in_call: known.users.iter().map(|(user, entry)| (user.clone(), in_call(entry))).collect(),
+            were_in_call: were_in_call.map(|(user, _)| user.clone()).collect(),
             record,
         }
     }
@@ -72,31 +71,35 @@ impl Care {
     /// `None`: the commit was not about a call. `now_ms`: a moment after it.
     pub fn of(app: &App, commit: &Commit, written: &Written, now_ms: u64) -> Option<Self> {
         let Leaves { record, previous, were_in_call } = &**commit.leaves.as_ref()?;
-        let call = record.call.clone();
-        // Who came back is looked at by a follower, which knows when the record was stored.
-        let whole = written.late.is_empty() && record.touched.iter().all(|touched| !touched.back);
-        let mut known = Known { fresh: true, ..Known::default() };
-        let mut users = Vec::new();
+        let id = &record.call.id;
         let mut stored = vec![(commit.point.key.clone(), written.point, commit.point.value.clone())];
+        let mut users = Vec::new();
+        let mut known = Known { fresh: true, ..Known::default() };
         for write in commit.before.iter().chain(&commit.after) {
-            let Some((user, rev)) = write.key.user_calls().and_then(|user| written.users.get_key_value(user))
-            else {
-                continue;
-            };
+            let written = write.key.user_calls().and_then(|user| written.users.get_key_value(user));
+            let Some((user, rev)) = written else { continue };
             let value = write.value.as_ref().and_then(|bytes| decode::<UserCalls>(bytes).ok());
             let is_in_call = value.as_ref().is_some_and(UserCalls::is_in_call);
-            users.push(Cared {
-                user: user.clone(),
-                claim: Claim { seq: *rev, after: write.expect },
-                folds: were_in_call.get(user) != Some(&is_in_call),
-            });
+            let claim = Claim { seq: *rev, after: write.expect };
+            let folds = were_in_call.contains(user) != is_in_call;
+            let entry = Entry { value, rev: *rev, at_ms: now_ms };
             stored.push((write.key.clone(), *rev, write.value.clone()));
-            known.users.insert(user.clone(), Entry { value, rev: *rev, at_ms: now_ms });
+            known.users.insert(user.clone(), entry.clone());
+            users.push((user.clone(), entry, Cared { call: id.clone(), claim, folds }));
         }
-        known.calls.insert(call.id.clone(), Entry { value: Some(record.clone()), rev: written.point, at_ms: now_ms });
-        let whole = whole && known.users.keys().all(|user| mirrors(app, user, &call.id, &known, now_ms));
-        let record = whole.then_some(Claim { seq: written.point, after: *previous });
-        Some(Self { known, call, record, previous: *previous, users, stored })
+        let entry = Entry { value: Some(record.clone()), rev: written.point, at_ms: now_ms };
+        known.calls.insert(id.clone(), entry);
+        // Who came back is looked at by a follower, which knows when the record was stored.
+        let whole = written.late.is_empty()
+            && record.touched.iter().all(|touched| !touched.back)
+            && known.users.keys().all(|user| mirrors(app, user, id, &known, now_ms));
+        let claim = whole.then_some(Claim { seq: written.point, after: *previous });
+        Some(Self { call: record.clone(), stored, record: claim, previous: *previous, users })
+    }
+
+    /// Of the call's record, if all it tells is stored: the users' records follow.
+    pub fn record(&self) -> Option<Claim> {
+        self.record
     }
 
     /// Revision of the call's record that was replaced; 0: there was none.
@@ -115,45 +118,83 @@ impl Care {
             Some((key, *rev, value.as_ref()))
         })
     }
+}
 
-    /// Of the call's record, if all it tells is stored: the users' records follow.
-    pub fn record(&self) -> Option<Claim> {
-        self.record
+/// What is left to do after several commits, done together.
+#[derive(Debug)]
+pub struct Cares {
+    /// The newest of each record that was stored.
+    pub known: Known,
+    users: BTreeMap<UserId, Vec<Cared>>,
+}
+
+impl Cares {
+    /// In the order of the commits.
+    pub fn new(of: impl IntoIterator<Item = Care>, now_ms: u64) -> Self {
+        let mut known = Known { fresh: true, ..Known::default() };
+        let mut users: BTreeMap<UserId, Vec<Cared>> = BTreeMap::new();
+        for Care { call, stored, users: written, .. } in of {
+            let rev = stored.first().map_or(0, |(_, rev, _)| *rev);
+            let id = call.call.id.clone();
+            renew(&mut known.calls, id, Entry { value: Some(call), rev, at_ms: now_ms });
+            for (user, entry, cared) in written {
+                renew(&mut known.users, user.clone(), entry);
+                users.entry(user).or_default().push(cared);
+            }
+        }
+        Self { known, users }
     }
 
     /// What is to be loaded into `known`.
     pub fn keys(&self) -> Vec<Key> {
-        let of = |cared: &Cared| {
-            let devices = (cared.folds || self.has_devices(&cared.user)).then(|| Key::Devices(cared.user.clone()));
-            devices.into_iter().chain(cared.folds.then(|| Key::Presence(cared.user.clone())))
-        };
-        self.users.iter().flat_map(of).collect()
+        let mut keys = Vec::new();
+        for (user, cared) in &self.users {
+            let folds = cared.iter().any(|it| it.folds);
+            if folds {
+                keys.push(Key::Presence(user.clone()));
+            }
+            if folds || cared.iter().any(|it| self.has_devices(user, &it.call)) {
+                keys.push(Key::Devices(user.clone()));
+            }
+        }
+        keys
     }
 
     /// Whose presence is to be folded from what is known, and what may be claimed then: a fold looks at all calls of the user.
-    pub fn folds(&self) -> impl Iterator<Item = (&UserId, Claim)> {
-        let folds = self.users.iter().filter(|cared| cared.folds);
-        folds.map(|cared| (&cared.user, Claim { after: 0, ..cared.claim }))
+    pub fn folds(&self) -> impl Iterator<Item = (&UserId, Vec<Claim>)> {
+        let folds = self.users.iter().filter(|(_, cared)| cared.iter().any(|it| it.folds));
+        folds.map(|(user, cared)| (user, cared.iter().map(|it| Claim { after: 0, ..it.claim }).collect()))
     }
 
     /// The claims for the others for whom there is nothing to do.
     pub fn at_rest(&self, app: &App, now_ms: u64) -> Vec<Claim> {
-        let (id, known) = (&self.call.id, &self.known);
-        let is_at_rest = |cared: &&Cared| match self.has_devices(&cared.user) {
-            true => rests(app, &cared.user, now_ms, id, known, now_ms),
-            false => mirrors(app, &cared.user, id, known, now_ms),
+        let known = &self.known;
+        let is_at_rest = |user: &UserId, cared: &&Cared| match self.has_devices(user, &cared.call) {
+            true => rests(app, user, now_ms, &cared.call, known, now_ms),
+            false => mirrors(app, user, &cared.call, known, now_ms),
         };
-        let others = self.users.iter().filter(|cared| !cared.folds);
-        others.filter(is_at_rest).map(|cared| cared.claim).collect()
+        let others = self.users.iter().filter(|(_, cared)| cared.iter().all(|it| !it.folds));
+        let claims = others.flat_map(|(user, cared)| cared.iter().filter(move |it| is_at_rest(user, it)));
+        claims.map(|cared| cared.claim).collect()
     }
 
     /// Whether it matters to the call which devices the user has.
-    fn has_devices(&self, user: &UserId) -> bool {
-        let Some(seat) = self.call.seat(user) else { return false };
-        match seat.leg {
-            _ if self.call.status.is_over() => false,
-            Leg::Ringing => self.call.status == Status::Initiating,
-            _ => seat.leg.is_in(),
-        }
+    fn has_devices(&self, user: &UserId, call: &CallId) -> bool {
+        let call = self.known.calls.get(call).and_then(|entry| entry.value.as_ref());
+        call.is_some_and(|record| matters(&record.call, user))
+    }
+}
+
+fn matters(call: &Call, user: &UserId) -> bool {
+    let Some(seat) = call.seat(user).filter(|_| !call.status.is_over()) else { return false };
+    match seat.leg {
+        Leg::Ringing => call.status == Status::Initiating,
+        _ => seat.leg.is_in(),
+    }
+}
+
+fn renew<K: Ord, T>(of: &mut BTreeMap<K, Entry<T>>, key: K, entry: Entry<T>) {
+    if of.get(&key).is_none_or(|known| known.rev < entry.rev) {
+        of.insert(key, entry);
     }
 }

@@ -16,7 +16,7 @@ use cluster::coordination::Reply;
 use domain::UserId;
 use domain::call::{CallId, Event};
 
-pub use care::{Care, Leaves, Written};
+pub use care::{Care, Cares, Leaves, Written};
 pub use claims::{Claim, Claims};
 pub use known::{Entry, Key, Known};
 pub use record::{CallRecord, PresenceRecord, Told, Touched};
