@@ -17,8 +17,10 @@ use tokio::sync::Notify;
 
 use crate::plan::{CallRecord, Care, Claim, Claims, Entry, Known};
 
-/// Claims gather for this long: far below what followers wait for them.
-const GATHER: Duration = Duration::from_millis(5);
+/// What is told gathers for this long: far below what followers wait for it.
+const GATHER: Duration = Duration::from_millis(20);
+/// Records of one message at most: what else was written is read.
+const RECORDS_PER_MESSAGE: usize = 256;
 /// Claims that are remembered for each bucket: half a minute of the busiest system.
 const REMEMBERED: usize = 65_536;
 /// Records that are remembered.
@@ -115,21 +117,26 @@ impl Peers {
         Ok(peers)
     }
 
-    /// What was written for a call, and told: the next command for it may come at once, and to another replica.
+    /// What was written for a call, and told. The answer to a call that rings may come at once, to another replica; the rest is told with
+    /// what comes next.
     pub fn share(&self, care: &Care) {
-        let records = care.records().map(|(key, rev, value)| (key, rev, value.cloned()));
-        let records: Vec<_> = records.collect();
-        let claims: Vec<Claim> = care.record().into_iter().collect();
-        let said = Said {
-            by: self.me,
-            calls: claims.iter().map(|claim| (claim.seq, claim.after)).collect(),
-            told: Vec::new(),
-            records: records.clone(),
-        };
-        self.publish(&said);
+        let claim = care.record();
+        let records: Vec<_> = care.records().map(|(key, rev, value)| (key, rev, value.cloned())).collect();
         let mut state = self.state();
-        claims.into_iter().for_each(|claim| state.calls.add(claim));
-        records.into_iter().for_each(|(key, rev, value)| state.records.note(key, rev, value));
+        claim.into_iter().for_each(|claim| state.calls.add(claim));
+        for (key, rev, value) in &records {
+            state.records.note(key.clone(), *rev, value.clone());
+        }
+        state.unsaid.calls.extend(claim.map(|claim| (claim.seq, claim.after)));
+        if state.unsaid.records.len() < RECORDS_PER_MESSAGE {
+            state.unsaid.records.extend(records);
+        }
+        drop(state);
+        if care.rings() {
+            self.publish();
+        } else {
+            self.news.notify_one();
+        }
     }
 
     /// What is remembered of what a client's command needs. It may be old; of a call that is about to begin it is that there is none.
@@ -187,13 +194,16 @@ impl Peers {
         loop {
             self.news.notified().await;
             tokio::time::sleep(GATHER).await;
-            let said = std::mem::take(&mut self.state().unsaid);
-            self.publish(&Said { by: self.me, ..said });
+            self.publish();
         }
     }
 
-    fn publish(&self, said: &Said) {
-        if let Err(error) = self.bus.publish(&self.subject, encode(said)) {
+    fn publish(&self) {
+        let said = std::mem::take(&mut self.state().unsaid);
+        if said.calls.is_empty() && said.told.is_empty() && said.records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.publish(&self.subject, encode(&Said { by: self.me, ..said })) {
             tracing::debug!(%error, "other replicas do not hear what was done");
         }
     }

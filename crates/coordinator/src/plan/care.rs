@@ -107,6 +107,11 @@ impl Care {
         self.previous
     }
 
+    /// Whether somebody may answer at once.
+    pub fn rings(&self) -> bool {
+        self.call.call.status.is_waiting()
+    }
+
     /// What was stored: key of the calls' bucket, revision, content.
     pub fn records(&self) -> impl Iterator<Item = (String, u64, Option<&Bytes>)> {
         self.stored.iter().filter_map(|(key, rev, value)| {
