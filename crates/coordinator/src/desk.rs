@@ -215,7 +215,7 @@ impl Desk {
                 *known = fresh();
             }
             Step::Repair(writes) => {
-                self.count_conflict(self.store.write(&writes, deadline).await.map(drop));
+                self.count_conflict(self.store.write(&writes, deadline).await);
                 *known = fresh();
             }
             Step::Done(done) => return Ok(Stepped::Done(*done)),

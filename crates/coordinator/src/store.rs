@@ -148,8 +148,9 @@ impl Store {
                 None => Ok(()),
             }
         };
-        let (reserved, timed) = tokio::join!(self.write(&commit.before, deadline), timer);
-        let reserved = reserved?;
+        let before = commit.before.iter().map(|write| self.append(self.message(write), deadline));
+        let (reserved, timed) = tokio::join!(join_all(before), timer);
+        let reserved = reserved.into_iter().collect::<Result<Vec<u64>, _>>()?;
         timed.map_err(|Unavailable| NotStored::Unavailable)?;
         let point = self.append(self.message(&commit.point), deadline).await?;
         let after = commit.after.iter().map(|write| self.append(self.message(write), deadline));
@@ -166,12 +167,12 @@ impl Store {
         Ok(written)
     }
 
-    /// The first before the others: who conflicts on it has written nothing. Returns the new revisions.
-    pub async fn write(&self, writes: &[Write], deadline: Instant) -> Result<Vec<u64>, NotStored> {
-        let Some((first, rest)) = writes.split_first() else { return Ok(Vec::new()) };
-        let first = self.append(self.message(first), deadline).await?;
+    /// The first before the others: who conflicts on it has written nothing.
+    pub async fn write(&self, writes: &[Write], deadline: Instant) -> Result<(), NotStored> {
+        let Some((first, rest)) = writes.split_first() else { return Ok(()) };
+        self.append(self.message(first), deadline).await?;
         let rest = rest.iter().map(|write| self.append(self.message(write), deadline));
-        std::iter::once(Ok(first)).chain(join_all(rest).await).collect()
+        join_all(rest).await.into_iter().try_for_each(|stored| stored.map(drop))
     }
 
     /// Setting it again does no harm.

@@ -196,10 +196,28 @@ fn give_up_answer(
     (rings && !fenced).then(|| Step::Repair(vec![settling(app, other, known, now_ms).fence()]))
 }
 
-/// Both have begun, and the other's call is about to be made; or whoever was making it is dead.
+/// Both have begun, and the other's call is about to be made; or whoever was making it is dead. Where each has one of the two places,
+/// or one beside the other's, one of them gives back what it has.
 fn unborn(app: &App, command: &Command, other: &CallId, known: &Known, now_ms: u64) -> Option<Step> {
     let Act::Initiate(offer) = &command.act else { return None };
-    settling(app, other, known, now_ms).settle(&offer.invited.first()?.who.user)
+    let (caller, called) = (&command.actor.as_ref()?.who.user, &offer.invited.first()?.who.user);
+    if gives_way(&command.call, other, caller.min(called), caller.max(called), known) {
+        let own = settling(app, &command.call, known, now_ms);
+        return Some(if known.fresh { Step::Repair(own.withdraw([caller, called])) } else { Step::Reload });
+    }
+    settling(app, other, known, now_ms).settle(called)
+}
+
+/// Who has the place of the later user gives way to who has that of the earlier one; of two who have both, the later call. One rule
+/// for both commands: they see the same records once nothing is written any more.
+fn gives_way(own: &CallId, other: &CallId, earlier: &UserId, later: &UserId, known: &Known) -> bool {
+    let has = |call: &CallId, user: &UserId| {
+        let entry = known.users.get(user).and_then(|entry| entry.value.as_ref());
+        entry.is_some_and(|calls| calls.get(call).is_some())
+    };
+    let loses = has(other, earlier) && has(own, later);
+    let wins = has(own, earlier) && has(other, later);
+    loses && (!wins || other < own)
 }
 
 /// As if this call had never been begun.

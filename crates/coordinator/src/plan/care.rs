@@ -165,6 +165,11 @@ impl Cares {
         keys
     }
 
+    /// All that may be claimed once everything is seen to.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.users.values().flatten().map(|cared| cared.claim)
+    }
+
     /// Whose presence is to be folded from what is known, and what may be claimed then: a fold looks at all calls of the user.
     pub fn folds(&self) -> impl Iterator<Item = (&UserId, Vec<Claim>)> {
         let folds = self.users.iter().filter(|(_, cared)| cared.iter().any(|it| it.folds));

@@ -44,7 +44,8 @@ pub struct Commit {
     /// To be told before it is stored, oldest first: earlier revisions that the record names no longer afterwards. So nothing is
     /// told after what came later, however long whoever committed it pauses.
     pub first: Vec<Tell>,
-    /// Reservations: the first is stored before the others, so that of two who want the same two places only one has the first.
+    /// Reservations, stored at once and in any order: of two who want the same two places each may have one (`call::plan` knows who
+    /// gives his back).
     pub before: Vec<Write>,
     /// When the call is to be looked at again; set before the point, too.
     pub timer: Option<(CallId, u64)>,

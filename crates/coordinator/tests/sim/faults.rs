@@ -60,6 +60,8 @@ pub enum Broken {
     Compare,
     /// What was folded is not looked at again.
     LookAgain,
+    /// Whoever committed says that nothing is left to do, and has not looked.
+    LookFirst,
     /// Calls do not remember commands.
     RememberCommands,
     /// Choices are not remembered.

@@ -77,6 +77,7 @@ fn is_found(broken: Broken, said: &[&str]) {
 #[test]
 fn broken_rules_are_found() {
     is_found(Broken::Compare, &["mirror", "revisions have a gap", "after the end", "two effects"]);
+    is_found(Broken::LookFirst, &["presence", "hangs", "mirror"]);
     is_found(Broken::RememberCommands, &["two effects", "was refused"]);
     is_found(Broken::RememberChoices, &["two effects"]);
     is_found(Broken::TellEarlier, &["was told"]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cluster::coordination::Reply;
-use coordinator::plan::{App, Known, Of};
+use coordinator::plan::{App, Care, Claim, Claims, Known, Of};
 use dialects::{Dialect, Realtime, Telehealth};
 use domain::ChatLimits;
 use domain::UserId;
@@ -15,7 +15,7 @@ use crate::Millis;
 use crate::chance::Rng;
 use crate::faults::{Broken, Faults};
 use crate::gateway::{Ask, Gateway};
-use crate::store::{At, Store, Value};
+use crate::store::{At, Store, Stored, Value};
 use crate::task::Task;
 use crate::witness::Witness;
 
@@ -24,6 +24,8 @@ const QUIET_MS: Millis = 12_000;
 /// Everything is settled long before: rings, graces, leases, and the difference of clocks.
 const HANGS_MS: Millis = 200_000;
 const ACK_WAIT: Millis = 5_000;
+/// Few, so that some are forgotten.
+const CLAIMS: usize = 64;
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
 pub enum Event {
@@ -41,6 +43,15 @@ pub enum Event {
     Answer {
         ask: u64,
         reply: Reply,
+    },
+    /// A replica sees to what it has left for later.
+    Care {
+        replica: usize,
+    },
+    /// A replica hears what another has seen to.
+    Hear {
+        replica: usize,
+        claims: Vec<Claim>,
     },
     Deliver {
         message: u64,
@@ -92,12 +103,21 @@ pub enum Event {
     },
 }
 
-#[derive(Default)]
 pub struct Replica {
     pub dead: bool,
     skew_ms: i64,
     /// What its teller remembers.
     pub stored: HashMap<Of, u64>,
+    /// What it is to see to.
+    pub left: Vec<Care>,
+    /// For which messages nothing is left to do.
+    pub claims: Claims,
+}
+
+impl Replica {
+    fn new(skew_ms: i64) -> Self {
+        Self { dead: false, skew_ms, stored: HashMap::new(), left: Vec::new(), claims: Claims::new(CLAIMS) }
+    }
 }
 
 struct Message {
@@ -154,7 +174,7 @@ impl Sim {
         let users = 2 + chance.below(3);
         let skew = |chance: &mut Rng| chance.below(2 * faults.skew_ms + 1) as i64 - faults.skew_ms as i64;
         let replicas = (0..2 + chance.below(2))
-            .map(|_| Replica { skew_ms: skew(&mut chance), ..Replica::default() })
+            .map(|_| Replica::new(skew(&mut chance)))
             .collect();
         let gateways = (0..2 + chance.below(3)).map(|n| Gateway::new(n, skew(&mut chance))).collect();
         let mut sim = Self {
@@ -228,6 +248,8 @@ impl Sim {
             Event::Arrive { ask } => self.arrive(ask),
             Event::Retry { ask, attempt } => self.retry(ask, attempt),
             Event::Answer { ask, reply } => self.answered(ask, &reply),
+            Event::Care { replica } => self.begin_care(replica),
+            Event::Hear { replica, claims } => self.hear(replica, claims),
             Event::Deliver { message } => self.deliver(message),
             Event::Fire { call, at_ms } => self.fire(call, at_ms),
             Event::Write { gateway, life, user, content } => self.write(gateway, life, user, content),
@@ -281,7 +303,7 @@ impl Sim {
         self.soon(if stalls { 3_000 } else { 8 }, Event::Step { task });
     }
 
-    fn spawn(&mut self, task: Task) {
+    pub fn spawn(&mut self, task: Task) {
         self.count += 1;
         let id = self.count;
         self.tasks.insert(id, task);
@@ -296,8 +318,18 @@ impl Sim {
     fn arrive(&mut self, ask: u64) {
         let Some(replica) = self.living() else { return };
         let Some(Ask { request, .. }) = self.asks.get(&ask) else { return };
-        let task = Task::of_request(replica, ask, request, self.now, self.replica_unix(replica));
+        let request = request.clone();
+        let mut task = Task::of_request(replica, ask, &request, self.now, self.replica_unix(replica));
+        if let Some(known) = self.recalled(&request) {
+            task.known = known;
+        }
         self.spawn(task);
+    }
+
+    fn hear(&mut self, replica: usize, claims: Vec<Claim>) {
+        if !self.replicas[replica].dead {
+            claims.into_iter().for_each(|claim| self.replicas[replica].claims.add(claim));
+        }
     }
 
     /// Something was stored that followers may follow.
@@ -308,7 +340,7 @@ impl Sim {
         self.count += 1;
         let message = self.count;
         self.messages.insert(message, Message { at, rev });
-        let late = if self.chance.percent(self.faults.stall) { 2_000 } else { 20 };
+        let late = if self.chance.percent(self.faults.stall) { 2_000 } else { 150 };
         self.soon(late, Event::Deliver { message });
         if self.chance.percent(self.faults.double) {
             self.soon(1_000, Event::Deliver { message });
@@ -329,11 +361,25 @@ impl Sim {
         let wait = if self.living().is_some() { ACK_WAIT } else { 500 };
         self.after(wait, Event::Deliver { message });
         let Some(replica) = self.living() else { return };
+        let of_calls = matches!(at, At::Call(_) | At::User(_));
+        if of_calls && self.replicas[replica].claims.is_finished(stored.rev) {
+            return self.finished(message, &stored);
+        }
         let id = self.any_id();
         match Task::of_message(replica, message, &at, &stored, self.now, id) {
             Some(task) => self.spawn(task),
             None => self.ack(message),
         }
+    }
+
+    /// Only whoever knows when it was stored can say whether a timer was set too late.
+    fn finished(&mut self, message: u64, stored: &Stored) {
+        if let Some(Value::Call(record)) = &stored.value
+            && let Some(at_ms) = coordinator::set_again(&record.call, unix(stored.at_ms))
+        {
+            self.set_timer(record.call.id.clone(), at_ms);
+        }
+        self.ack(message);
     }
 
     pub fn set_timer(&mut self, call: CallId, at_ms: u64) {
@@ -355,6 +401,8 @@ impl Sim {
         self.tasks.retain(|_, task| task.replica != replica);
         self.replicas[replica].dead = true;
         self.replicas[replica].stored.clear();
+        self.replicas[replica].left.clear();
+        self.replicas[replica].claims.forget_all();
         self.soon(3_000, Event::StartReplica { replica });
     }
 }

@@ -1,13 +1,14 @@
 //! What a replica does for one request or one message, a step at a time: the loops of `desk`, `followers` and `teller`, with every
-//! other task's steps in between.
+//! other task's steps in between. What it does after the reply stands in `caring`.
 
+mod caring;
 mod writing;
 
 use std::collections::VecDeque;
 
 use cluster::coordination::{Reply, Request};
 use coordinator::plan::presence::{Chosen, Refold};
-use coordinator::plan::{self, CallRecord, Done, Key, Known, Of, Step, Tell};
+use coordinator::plan::{self, CallRecord, Care, Cares, Claim, Done, Entry, Key, Known, Of, Step, Tell};
 use domain::UserId;
 use domain::call::{Act, CallId, Command, CommandId};
 
@@ -34,7 +35,11 @@ pub struct Task {
     waits: u32,
     /// Whose records are read before the plan asks, as a follower does for all it works off together.
     ahead: Option<UserId>,
-    known: Known,
+    /// A fold that has the user's calls look at the devices.
+    stirs: bool,
+    /// What is left to do after the reply.
+    care: Option<Care>,
+    pub known: Known,
     /// The calls' and the presence bucket when the oldest of `known` was read.
     since: [u64; 2],
     /// And the reply once all is told.
@@ -44,7 +49,10 @@ pub struct Task {
 
 enum Origin {
     Ask(u64),
-    Message(u64),
+    /// And what is claimed when it is done.
+    Message(u64, Option<Claim>),
+    /// What was left to do after several replies, or one fold of it, and what is claimed then.
+    Care(Vec<Claim>),
 }
 
 enum Work {
@@ -54,6 +62,7 @@ enum Work {
     SetTimer(CallId, u64),
     /// Only `telling`.
     Tell,
+    Care(Box<Cares>),
 }
 
 struct Unavailable;
@@ -88,7 +97,8 @@ impl Task {
         now: Millis,
         id: u128,
     ) -> Option<Self> {
-        let origin = Origin::Message(message);
+        let of_calls = matches!(at, At::Call(_) | At::User(_));
+        let origin = Origin::Message(message, of_calls.then_some(Claim { seq: stored.rev, after: 0 }));
         let fold = |user: &UserId, gone_ms| Work::Fold(Refold { user: user.clone(), chosen: None, gone_ms });
         let work = match (at, &stored.value) {
             (At::Due(call, _), Some(Value::Due(due_ms))) => {
@@ -102,7 +112,19 @@ impl Task {
                 let next = after_telling(record, crate::sim::unix(stored.at_ms), id);
                 return Some(Self { telling, next, ..Self::new(replica, origin, now, Work::Tell) });
             }
-            (At::User(user) | At::Presence(user), _) => fold(user, crate::sim::unix(stored.at_ms)),
+            (At::User(user), _) => fold(user, crate::sim::unix(stored.at_ms)),
+            (At::Presence(user), value) => {
+                let value = match value {
+                    Some(Value::Presence(record)) => Some((**record).clone()),
+                    _ => None,
+                };
+                let work = fold(user, crate::sim::unix(stored.at_ms));
+                let entry = Entry { value, rev: stored.rev, at_ms: crate::sim::unix(stored.at_ms) };
+                let mut known = Known { fresh: true, ..Known::default() };
+                known.presences.insert(user.clone(), entry);
+                let task = Self::new(replica, origin, now, work);
+                return Some(Self { ahead: Some(user.clone()), stirs: false, known, ..task });
+            }
             (At::Device(user, _), value) => {
                 let said = match value {
                     Some(Value::Device(record)) if record.gone_ms > 0 => Some(record.gone_ms),
@@ -130,6 +152,8 @@ impl Task {
             next: VecDeque::new(),
             waits: 0,
             ahead: None,
+            stirs: true,
+            care: None,
             known: Known::default(),
             since: [0; 2],
             telling: None,
@@ -142,7 +166,7 @@ impl Task {
         match &self.work {
             Work::Command(command) => command.actor.as_ref().map(|_| command.id),
             Work::Fold(refold) => refold.chosen.as_ref().map(|chosen| chosen.id),
-            Work::Settle(..) | Work::SetTimer(..) | Work::Tell => None,
+            Work::Settle(..) | Work::SetTimer(..) | Work::Tell | Work::Care(_) => None,
         }
     }
 }
@@ -163,9 +187,9 @@ fn after_telling(record: &CallRecord, since_ms: u64, id: u128) -> VecDeque<Work>
     again.into_iter().chain([Work::Settle(call.clone(), users)]).chain(back).collect()
 }
 
-/// The user's record, then the calls it names, then the rest.
-fn read_ahead(known: &Known, user: &UserId) -> Vec<Key> {
-    let calls = known.users.get(user).and_then(|entry| entry.value.as_ref());
+/// The user's record, then the calls it names if they are to look at the devices, then the rest.
+fn read_ahead(known: &Known, user: &UserId, stirs: bool) -> Vec<Key> {
+    let calls = known.users.get(user).and_then(|entry| entry.value.as_ref()).filter(|_| stirs);
     let named = calls.iter().flat_map(|calls| &calls.calls).map(|entry| Key::Call(entry.call.clone()));
     let stages = [
         vec![Key::UserCalls(user.clone())],
@@ -183,6 +207,7 @@ impl Sim {
         let next = match task.writing.take() {
             Some(writing) => self.write_one(&mut task, writing),
             None if task.telling.is_some() => self.tell_one(&mut task),
+            None if matches!(task.work, Work::Care(_)) => self.care(&mut task),
             None => self.planned(&mut task),
         };
         match next {
@@ -203,17 +228,27 @@ impl Sim {
         }
     }
 
-    fn end(&mut self, task: Task) {
+    fn end(&mut self, mut task: Task) {
         match task.origin {
-            Origin::Ask(ask) => self.reply(ask, task.reply.expect("a request's work has a reply")),
-            Origin::Message(message) => self.ack(message),
+            Origin::Ask(ask) => {
+                self.reply(ask, task.reply.expect("a request's work has a reply"));
+                if let Some(care) = task.care.take() {
+                    self.leave_care(task.replica, care);
+                }
+            }
+            Origin::Message(message, claim) => {
+                self.claim(task.replica, claim.into_iter().collect());
+                self.ack(message);
+            }
+            Origin::Care(claims) => self.claim(task.replica, claims),
         }
     }
 
     fn give_up(&mut self, task: &Task) {
         match task.origin {
             Origin::Ask(ask) => self.reply(ask, Reply::Unavailable),
-            Origin::Message(message) => self.after(TRY_AGAIN, Event::Deliver { message }),
+            Origin::Message(message, _) => self.after(TRY_AGAIN, Event::Deliver { message }),
+            Origin::Care(_) => {}
         }
     }
 
@@ -232,6 +267,7 @@ impl Sim {
             if let (Err(Unavailable), Some((tells, _))) = (told, &mut task.telling) {
                 // Left to the follower of the call's record.
                 tells.clear();
+                task.care = None;
             }
             return Ok(Next::Again);
         }
@@ -282,7 +318,7 @@ impl Sim {
         if self.now >= task.deadline {
             return Err(Unavailable);
         }
-        if let Some(keys) = task.ahead.as_ref().map(|user| read_ahead(&task.known, user)) {
+        if let Some(keys) = task.ahead.as_ref().map(|user| read_ahead(&task.known, user, task.stirs)) {
             return Ok(self.load_ahead(task, keys));
         }
         let unix_ms = self.replica_unix(task.replica);
@@ -290,7 +326,7 @@ impl Sim {
             Work::Command(command) => plan::call::plan(&self.app, command, &task.known, unix_ms),
             Work::Fold(refold) => plan::presence::plan(&self.app, refold, &task.known, unix_ms),
             Work::Settle(call, users) => plan::call::settle(&self.app, call, users, &task.known, unix_ms),
-            Work::SetTimer(..) | Work::Tell => return Ok(Next::End),
+            Work::SetTimer(..) | Work::Tell | Work::Care(_) => return Ok(Next::End),
         };
         match step {
             Step::Load(keys) => self.load(task, keys),
@@ -340,7 +376,7 @@ impl Sim {
     }
 
     fn conclude(&mut self, task: &mut Task, done: Done) {
-        if let Work::Fold(refold) = &task.work {
+        if let (Work::Fold(refold), true) = (&task.work, task.stirs) {
             let unix_ms = self.replica_unix(task.replica);
             for (call, act) in plan::presence::devices_acts(&self.app, refold, &task.known, unix_ms) {
                 let id = CommandId(self.any_id());

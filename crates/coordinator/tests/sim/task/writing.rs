@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 
 use cluster::coordination::{Reply, decode};
-use coordinator::plan::{CallRecord, Commit, Done, Key, Write};
-use domain::UserId;
+use coordinator::plan::{CallRecord, Care, Commit, Key, Write, Written};
 use domain::call::CallId;
 
 use super::{Next, Task, Unavailable, Work};
@@ -16,15 +15,18 @@ use crate::store::At;
 /// A commit or a repair on its way, a write at a time.
 pub struct Writing {
     rest: VecDeque<Op>,
-    /// Of a commit.
-    done: Option<Done>,
-    /// Users whose records did not follow.
-    late: Vec<UserId>,
+    /// `None`: a repair.
+    commit: Option<Commit>,
+    written: Written,
+    /// A reservation was not stored.
+    failed: bool,
 }
 
 pub enum Op {
-    /// Before the point: if it fails, the command is planned anew.
+    /// Before the point, all at once: if one fails, the command is planned anew.
     Before(Write),
+    /// Of a repair: if it fails, the rest is left.
+    Repair(Write),
     Timer(CallId, u64),
     Point(Write),
     After(Write),
@@ -38,30 +40,33 @@ impl Sim {
             }
         }
         commit.before.retain(|write| !self.is_broken_off(write));
-        let mut rest = self.in_order(commit.before, Op::Before);
-        if let Some((call, at_ms)) = commit.timer {
+        let mut before = commit.before.clone();
+        self.shuffle(&mut before);
+        let mut rest: VecDeque<Op> = before.into_iter().map(Op::Before).collect();
+        if let Some((call, at_ms)) = &commit.timer {
             let at = self.chance.below(rest.len() as u64 + 1);
-            rest.insert(at as usize, Op::Timer(call, at_ms));
+            rest.insert(at as usize, Op::Timer(call.clone(), *at_ms));
         }
-        rest.push_back(Op::Point(commit.point));
-        let mut after = commit.after;
+        rest.push_back(Op::Point(commit.point.clone()));
+        let mut after = commit.after.clone();
         self.shuffle(&mut after);
         rest.extend(after.into_iter().map(Op::After));
-        task.writing = Some(Writing { rest, done: Some(commit.done), late: Vec::new() });
+        task.writing =
+            Some(Writing { rest, commit: Some(commit), written: Written::default(), failed: false });
         Ok(Next::Again)
     }
 
     pub(super) fn repair(&mut self, task: &mut Task, writes: Vec<Write>) {
-        let rest = self.in_order(writes, Op::Before);
-        task.writing = Some(Writing { rest, done: None, late: Vec::new() });
+        let rest = self.in_order(writes);
+        task.writing = Some(Writing { rest, commit: None, written: Written::default(), failed: false });
     }
 
     /// The first before the others.
-    fn in_order(&mut self, mut writes: Vec<Write>, op: impl Fn(Write) -> Op) -> VecDeque<Op> {
+    fn in_order(&mut self, mut writes: Vec<Write>) -> VecDeque<Op> {
         if let Some((_, others)) = writes.split_first_mut() {
             self.shuffle(others);
         }
-        writes.into_iter().map(op).collect()
+        writes.into_iter().map(Op::Repair).collect()
     }
 
     fn shuffle<T>(&mut self, items: &mut [T]) {
@@ -86,19 +91,30 @@ impl Sim {
             self.written_all(task, writing);
             return Ok(Next::Again);
         };
+        if writing.failed && !matches!(op, Op::Before(_) | Op::Timer(..)) {
+            self.forget(task);
+            return Ok(Next::Again);
+        }
         let stored = match &op {
-            Op::Before(write) | Op::After(write) => self.store_one(write, |_| {}),
+            Op::Before(write) | Op::Repair(write) | Op::After(write) => self.store_one(write, |_| {}),
             Op::Timer(call, at_ms) => {
                 self.set_timer(call.clone(), *at_ms);
                 true
             }
             Op::Point(write) => {
-                let done = writing.done.as_ref().expect("a commit has a point");
-                self.store_one(write, |sim| sim.check_point(task.command(), write, &done.events))
+                let commit = writing.commit.as_ref().expect("a point is a commit's");
+                self.store_one(write, |sim| sim.check_point(task.command(), write, &commit.done.events))
             }
         };
-        match op {
-            Op::After(write) if !stored => writing.late.extend(write.key.user_calls().cloned()),
+        match &op {
+            Op::Before(write) | Op::After(write) if stored => {
+                if let Some(user) = write.key.user_calls() {
+                    writing.written.users.insert(user.clone(), self.store.rev(&At::of(&write.key)));
+                }
+            }
+            Op::Point(write) if stored => writing.written.point = self.store.rev(&At::of(&write.key)),
+            Op::Before(_) => writing.failed |= !stored,
+            Op::After(write) => writing.written.late.extend(write.key.user_calls().cloned()),
             _ if !stored => {
                 self.forget(task);
                 return Ok(Next::Again);
@@ -110,11 +126,13 @@ impl Sim {
     }
 
     fn written_all(&mut self, task: &mut Task, writing: Writing) {
-        let Some(done) = writing.done else { return self.forget(task) };
-        if let (Reply::Call(call), false) = (&done.reply, writing.late.is_empty()) {
-            task.next.push_front(Work::Settle(call.id.clone(), writing.late));
+        let Writing { commit, written, .. } = writing;
+        let Some(commit) = commit else { return self.forget(task) };
+        task.care = Care::of(&self.app, &commit, &written, self.replica_unix(task.replica));
+        if let (Reply::Call(call), false) = (&commit.done.reply, written.late.is_empty()) {
+            task.next.push_front(Work::Settle(call.id.clone(), written.late));
         }
-        self.conclude(task, done);
+        self.conclude(task, commit.done);
     }
 
     /// Whether it is known to be stored.
