@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::coordination::{Reply, encode};
 use domain::UserId;
 use domain::call::{
-    self, Act, Call, CallId, CallSettings, Command, CommandId, Decision, Event, Refusal, UserCallState,
-    UserCalls, View, World,
+    self, Act, Call, CallId, CallSettings, Command, CommandId, Decision, Event, Leg, Refusal, UserCall,
+    UserCallState, UserCalls, View, World,
 };
 
 use super::mirror::{Settling, own, write_user};
@@ -32,6 +32,10 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         return step;
     }
     let missing = known.missing(needed(record, command, now_ms));
+    if !missing.is_empty() {
+        return Step::Load(missing);
+    }
+    let missing = known.missing(answers_under_way(app, record, command, known));
     if !missing.is_empty() {
         return Step::Load(missing);
     }
@@ -392,6 +396,34 @@ fn needed(record: Option<&CallRecord>, command: &Command, now_ms: u64) -> Vec<Ke
     keys
 }
 
+/// Calls that may still ring for an invited user though the user's record says that he is in them; only if that matters to the limit.
+/// Read after the users' records: who is in a call by then does not ring again.
+fn answers_under_way(
+    app: &App,
+    record: Option<&CallRecord>,
+    command: &Command,
+    known: &Known,
+) -> Vec<Key> {
+    let (None, Act::Initiate(offer)) = (record, &command.act) else { return Vec::new() };
+    let records = offer.invited.iter().filter_map(|invite| known.users.get(&invite.who.user)?.value.as_ref());
+    let is_in = |entry: &&UserCall| entry.state == UserCallState::In;
+    let near = records.filter(|calls| {
+        let ringing = calls.ringing();
+        let most = settings(app).ringing_per_user;
+        ringing < most && ringing + calls.calls.iter().filter(is_in).count() >= most
+    });
+    near.flat_map(|calls| calls.calls.iter().filter(is_in)).map(|entry| Key::Call(entry.call.clone())).collect()
+}
+
+/// How many of the calls that the user's record takes for answered still ring.
+fn ringing_besides(user: &UserId, calls: &UserCalls, known: &Known) -> usize {
+    let rings = |entry: &&UserCall| {
+        let seat = own(known, &entry.call).and_then(|record| record.call.seat(user));
+        entry.state == UserCallState::In && seat.is_some_and(|seat| seat.leg == Leg::Ringing)
+    };
+    calls.calls.iter().filter(rings).count()
+}
+
 fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World {
     let concerned = call::concerned(record.map(|record| &record.call), command);
     // Of this call counts what it says itself, not what another try of the command has noted.
@@ -407,9 +439,12 @@ fn world(record: Option<&CallRecord>, command: &Command, known: &Known) -> World
     };
     let devices =
         |records: &Vec<domain::presence::DeviceRecord>| records.iter().any(|r| !r.devices.is_empty());
+    let users: BTreeMap<UserId, UserCalls> = users.collect();
+    let besides = users.iter().map(|(user, calls)| (user.clone(), ringing_besides(user, calls, known)));
     World {
         call: record.map(|record| record.call.clone()),
-        users: users.collect(),
+        ringing_besides: besides.filter(|(_, calls)| *calls > 0).collect(),
+        users,
         do_not_disturb: chosen(&known.presences, chose_busy),
         connected: chosen(&known.devices, devices),
     }

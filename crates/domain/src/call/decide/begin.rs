@@ -82,8 +82,9 @@ impl Draft<'_> {
 /// Why a call does not ring for this user, if it does not.
 fn busy(world: &World, user: &UserId, settings: &CallSettings) -> Option<Event> {
     let do_not_disturb = world.do_not_disturb.contains(user);
+    let besides = world.ringing_besides.get(user).copied().unwrap_or(0);
     let full = |calls: &UserCalls| {
-        calls.taken_part_in() >= settings.per_user || calls.ringing() >= settings.ringing_per_user
+        calls.taken_part_in() >= settings.per_user || calls.ringing() + besides >= settings.ringing_per_user
     };
     let busy = do_not_disturb || world.users.get(user).is_some_and(full);
     busy.then(|| Event::Busy { user: user.clone(), do_not_disturb })

@@ -34,6 +34,9 @@ pub struct World {
     pub do_not_disturb: BTreeSet<UserId>,
     /// Invited users with a connected device.
     pub connected: BTreeSet<UserId>,
+    /// How many calls still ring for an invited user of which the user's record says already that he is in them: answers under way,
+    /// which may fail.
+    pub ringing_besides: BTreeMap<UserId, usize>,
 }
 
 /// What is to be committed, and told.
