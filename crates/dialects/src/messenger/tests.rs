@@ -143,6 +143,7 @@ impl Stage {
             users: BTreeMap::new(),
             do_not_disturb: BTreeSet::from([busy]),
             connected: invited,
+            ringing_besides: BTreeMap::new(),
         };
         let command = CallCommand { id: CommandId(self.commands), call, actor, act };
         let decision = decide(&world, &command, &dialect().realtime().calls, self.now_ms)?;

@@ -147,6 +147,7 @@ impl Stage {
             call,
             do_not_disturb: self.do_not_disturb.clone(),
             connected: self.connected.clone(),
+            ..World::default()
         }
     }
 

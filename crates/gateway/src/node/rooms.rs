@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bus::{Bus, BusError, SubId};
-use cluster::subject::RoomSubjects;
+use cluster::subject::{RoomClass, RoomSubjects};
+use domain::call::is_call_room;
 use hub::RoomKey;
 use rustc_hash::FxHashMap;
 
@@ -27,6 +28,8 @@ pub struct Rooms {
 #[derive(Debug)]
 pub struct Room {
     pub sub: SubId,
+    /// Further subscriptions, of a room that has one for each class.
+    others: Vec<SubId>,
     /// One bit per shard with members.
     pub shards: u64,
     /// A barrier has passed since the subscription.
@@ -76,9 +79,12 @@ impl Rooms {
             room.shards |= 1 << shard;
             return Ok(if room.established { Interest::Established } else { Interest::Pending(room.sub) });
         }
-        let sub = bus.subscribe(&RoomSubjects::new(app, &key.room).filter())?;
-        self.subs.insert(sub, key.clone());
-        let room = Room { sub, shards: 1 << shard, established: false, last_seq: fed, linger_until: None };
+        let (sub, others) = subscribe(bus, app, &key.room)?;
+        for sub in others.iter().chain([&sub]) {
+            self.subs.insert(*sub, key.clone());
+        }
+        let (shards, last_seq) = (1 << shard, fed);
+        let room = Room { sub, others, shards, established: false, last_seq, linger_until: None };
         self.rooms.insert(key.clone(), room);
         Ok(Interest::New(sub))
     }
@@ -127,10 +133,12 @@ impl Rooms {
         let mut dropped = Vec::new();
         while let Some(entry) = self.lingering.first_entry().filter(|entry| entry.key().0 <= now) {
             let (_, sub) = *entry.key();
-            let key = entry.remove();
-            self.rooms.remove(&key);
-            self.subs.remove(&sub);
+            let room = self.rooms.remove(&entry.remove());
             dropped.push(sub);
+            dropped.extend(room.into_iter().flat_map(|room| room.others));
+        }
+        for sub in &dropped {
+            self.subs.remove(sub);
         }
         dropped
     }
@@ -139,6 +147,17 @@ impl Rooms {
     pub fn quiet(&mut self, now: Millis) -> Vec<(RoomKey, u64)> {
         self.told.quiet(now)
     }
+}
+
+/// One subscription with a wildcard; but for rooms of calls, which come and go with each call, one for each class: whenever a wildcard
+/// comes or goes nats-server looks through its cache of up to 1024 subjects, which costs more than three subscriptions do.
+fn subscribe(bus: &Bus, app: &str, room: &str) -> Result<(SubId, Vec<SubId>), BusError> {
+    let subjects = RoomSubjects::new(app, room);
+    if !is_call_room(room) {
+        return Ok((bus.subscribe(&subjects.filter())?, Vec::new()));
+    }
+    let [one, other] = [RoomClass::Durable, RoomClass::Progress].map(|class| bus.subscribe(&subjects.class(class)));
+    Ok((bus.subscribe(&subjects.class(RoomClass::Ephemeral))?, vec![one?, other?]))
 }
 
 /// Rooms this node stored into a short while ago.
