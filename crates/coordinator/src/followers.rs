@@ -9,7 +9,7 @@
 
 mod task;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,9 +31,13 @@ const TOGETHER: usize = 128;
 const AT_ONCE: usize = 4;
 /// How long what changed gathers at the server, calls and presence.
 const GATHERED: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(20)];
-/// How long a message waits here: for those that come with it, and one of the calls' bucket for word that nothing is left to do for
-/// it ([`Peers`](crate::peers::Peers)), which whoever wrote the record mostly gives by then.
-const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(5)];
+/// How long a changed device waits here for those that come with it.
+const WAITS: Duration = Duration::from_millis(5);
+/// How long a record that a coordinator wrote waits for word of what is left to do for it ([`Peers`](crate::peers::Peers)): whoever wrote
+/// it mostly gives it by then.
+const WAITS_FOR_WORD: Duration = Duration::from_millis(100);
+/// What would be due in this time is done together with what is.
+const SOON: Duration = Duration::from_millis(20);
 /// What may wait; beyond it the server waits.
 const WAITING: usize = 1024;
 /// Messages under way in all replicas together.
@@ -45,11 +49,11 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
     let calls =
         vec![store::calls_subject(app, "c.*"), store::calls_subject(app, "u.*"), timers::due_filter(app)];
     let presence = vec![store::presence_subject(app, "d.>"), store::presence_subject(app, "s.*")];
-    let buckets = [
-        (calls_bucket(app), "coordinator_calls", calls),
-        (presence_bucket(app), "coordinator_presence", presence),
-    ];
-    for ((bucket, name, filters), (gather, waits)) in buckets.into_iter().zip(GATHERED.into_iter().zip(WAITS)) {
+    let [calls_gather, presence_gather] = GATHERED;
+    for (bucket, name, filters, gather) in [
+        (calls_bucket(app), "coordinator_calls", calls, calls_gather),
+        (presence_bucket(app), "coordinator_presence", presence, presence_gather),
+    ] {
         let spec = ConsumerSpec {
             stream: bus::kv::stream_of(&bucket),
             durable: name.to_owned(),
@@ -60,7 +64,8 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
         };
         let consumer = bus.consume(spec).await?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let follower = Follower { desk: desk.clone(), consumer, waits, waiting: VecDeque::new(), places };
+        let devices = store::presence_subject(app, "d.");
+        let follower = Follower { desk: desk.clone(), consumer, devices, waiting: BTreeMap::new(), took: 0, places };
         tokio::spawn(follower.run(stop.clone()));
     }
     Ok(())
@@ -70,17 +75,18 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
 struct Follower {
     desk: Arc<Desk>,
     consumer: Consumer,
-    /// How long a message waits.
-    waits: Duration,
-    /// What waits, and since when it has waited long enough.
-    waiting: VecDeque<(Instant, Delivered)>,
+    /// How subjects of device records begin.
+    devices: String,
+    /// What waits, by when it has waited long enough, and in the order in which it came.
+    waiting: BTreeMap<(Instant, u64), Delivered>,
+    took: u64,
     places: Arc<Semaphore>,
 }
 
 impl Follower {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            let due = self.waiting.front().map(|(due, _)| *due);
+            let due = self.waiting.first_key_value().map(|((due, _), _)| *due);
             let is_due = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -97,20 +103,25 @@ impl Follower {
     }
 
     fn take(&mut self, message: Delivered) {
-        let now = Instant::now();
-        if timers::is_fired(&self.desk.app.name, &message.stored.subject) {
-            return self.waiting.push_front((now, message));
-        }
-        self.waiting.push_back((now + self.waits, message));
+        let subject = &message.stored.subject;
+        let waits = match () {
+            () if timers::is_fired(&self.desk.app.name, subject) => Duration::ZERO,
+            () if subject.starts_with(&self.devices) => WAITS,
+            () => WAITS_FOR_WORD,
+        };
+        self.took += 1;
+        self.waiting.insert((Instant::now() + waits, self.took), message);
     }
 
-    /// Works off what has waited long enough, and with it what would soon have.
+    /// Works off what has waited long enough, and with it what soon will have.
     async fn work_off(&mut self) {
         let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let soon = Instant::now() + self.waits / 2;
+        let soon = Instant::now() + SOON;
         let mut batch = Vec::new();
-        while batch.len() < TOGETHER && self.waiting.front().is_some_and(|(due, _)| *due <= soon) {
-            batch.extend(self.waiting.pop_front().map(|(_, message)| message));
+        while batch.len() < TOGETHER
+            && let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= soon)
+        {
+            batch.push(first.remove());
         }
         let desk = self.desk.clone();
         tokio::spawn(async move {
@@ -122,6 +133,6 @@ impl Follower {
 
     /// Somebody else gets what was not begun.
     fn give_back(self) {
-        self.waiting.into_iter().for_each(|(_, message)| message.ack.nak(Duration::ZERO));
+        self.waiting.into_values().for_each(|message| message.ack.nak(Duration::ZERO));
     }
 }

@@ -81,7 +81,7 @@ impl Metrics {
             )?,
             followed: counter(
                 "trunkline_coordinator_followed_total",
-                "Changed records that followers took up: finished by whoever changed them, or looked at",
+                "Changed records of calls and of their users that followers took up: finished by whoever changed them, or looked at",
                 &["app", "how"],
             )?,
             calls: counter(

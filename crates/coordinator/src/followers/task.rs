@@ -131,7 +131,9 @@ async fn sort(desk: &Desk, batch: &mut Batch, message: Delivered) {
     }
     match user_of(desk, &token).await {
         Ok(Some(user)) => {
-            desk.metrics.followed(&desk.app.name, Followed::Looked);
+            if is_of_calls {
+                desk.metrics.followed(&desk.app.name, Followed::Looked);
+            }
             let claim = is_of_calls.then_some(Claim { seq: stored.seq, after: 0 });
             let fold = batch.folds.entry(user).or_default();
             fold.asked.push(Asked { ack, claim });
