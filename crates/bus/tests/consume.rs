@@ -152,11 +152,72 @@ async fn markers_of_keys_are_delivered() {
 
 #[tokio::test]
 async fn a_consumer_survives_restarts_and_its_own_deletion() {
-    let dir = TempDir::new("survive");
+    survives("survive", spec()).await;
+}
+
+#[tokio::test]
+async fn so_does_one_whose_messages_gather() {
+    survives("gathersurvive", ConsumerSpec { gather: Duration::from_millis(20), ..spec() }).await;
+}
+
+#[tokio::test]
+async fn messages_that_gather_come_together_and_of_a_key_only_the_newest() {
+    let dir = TempDir::new("gather");
+    let child = server(&dir).await;
+    let bus = connect(&child.url()).await;
+    bus.ensure_bucket(&BucketSpec::new("B", 1)).await.unwrap();
+    let gathers = ConsumerSpec {
+        stream: "KV_B".to_owned(),
+        filters: vec!["$KV.B.>".to_owned()],
+        // Longer than the writes below take on any machine.
+        gather: Duration::from_secs(5),
+        ..spec()
+    };
+    let mut consumer = bus.consume(gathers).await.unwrap();
+    let put = async |key: &'static str, value: u8| {
+        bus.kv_put("B", key, Bytes::from(vec![value]), None, None).await.unwrap()
+    };
+    put("first", 0).await;
+    // What comes out of quiet comes at once.
+    let first = next(&mut consumer).await;
+    assert_eq!(first.stored.subject, "$KV.B.first");
+    first.ack.ack();
+    for value in 1..=20 {
+        put("k", value).await;
+    }
+    let last = put("l", 1).await;
+    let mut came = vec![next(&mut consumer).await];
+    while came.last().unwrap().stored.seq < last {
+        came.push(next(&mut consumer).await);
+    }
+    let shown: Vec<_> = came.iter().map(|it| (&*it.stored.subject, it.stored.payload[0])).collect();
+    assert_eq!(shown, [("$KV.B.k", 20), ("$KV.B.l", 1)]);
+    came.into_iter().for_each(|message| message.ack.ack());
+    child.stop().await;
+}
+
+/// The server holds a pull back, without a word, while too many messages are not acknowledged.
+#[tokio::test]
+async fn what_gathers_waits_for_acknowledgements() {
+    let dir = TempDir::new("heldback");
     let child = server(&dir).await;
     let bus = connect(&child.url()).await;
     bus.ensure_stream(&stream()).await.unwrap();
-    let mut consumer = bus.consume(spec()).await.unwrap();
+    store(&bus, 0..10).await;
+    let narrow = ConsumerSpec { gather: Duration::from_millis(10), max_ack_pending: 2, ..spec() };
+    let mut consumer = bus.consume(narrow).await.unwrap();
+    let held = [next(&mut consumer).await, next(&mut consumer).await];
+    held.into_iter().for_each(|message| message.ack.ack());
+    take_all(&mut consumer, 2..10).await;
+    child.stop().await;
+}
+
+async fn survives(name: &str, spec: ConsumerSpec) {
+    let dir = TempDir::new(name);
+    let child = server(&dir).await;
+    let bus = connect(&child.url()).await;
+    bus.ensure_stream(&stream()).await.unwrap();
+    let mut consumer = bus.consume(spec).await.unwrap();
     store(&bus, 0..10).await;
     take_all(&mut consumer, 0..10).await;
     for round in 1..4 {

@@ -10,8 +10,8 @@ use domain::UserId;
 use domain::call::{self, CallId, Command, CommandId};
 use telemetry::trace::{Context, Kind, Span, Tracer};
 
-use crate::clock::unix_ms;
 use crate::carer::Carer;
+use crate::clock::unix_ms;
 use crate::metrics::{Metrics, result_of};
 use crate::peers::Peers;
 use crate::plan::presence::{Chosen, Refold};

@@ -65,7 +65,8 @@ pub async fn start(desk: &Arc<Desk>, bus: &Bus, stop: &watch::Receiver<bool>) ->
         let consumer = bus.consume(spec).await?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let devices = store::presence_subject(app, "d.");
-        let follower = Follower { desk: desk.clone(), consumer, devices, waiting: BTreeMap::new(), took: 0, places };
+        let follower =
+            Follower { desk: desk.clone(), consumer, devices, waiting: BTreeMap::new(), took: 0, places };
         tokio::spawn(follower.run(stop.clone()));
     }
     Ok(())

@@ -156,7 +156,8 @@ impl Store {
         let after = commit.after.iter().map(|write| self.append(self.message(write), deadline));
         let after = join_all(after).await;
         let mut written = Written { point, ..Written::default() };
-        let stored = commit.before.iter().zip(reserved.into_iter().map(Ok)).chain(commit.after.iter().zip(after));
+        let stored =
+            commit.before.iter().zip(reserved.into_iter().map(Ok)).chain(commit.after.iter().zip(after));
         for (write, stored) in stored {
             let Some(user) = write.key.user_calls().cloned() else { continue };
             match stored {

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use arguments::{Arguments, Command, TokenCommand};
 use clap::Parser;
 
-/// The C library's takes a quarter of a coordinator's time, and musl's far more.
+/// The C library's took a quarter of a coordinator's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -59,7 +59,9 @@ struct Fold {
 
 /// Why a user is folded.
 enum Stirred {
-    Device { gone_ms: u64 },
+    Device {
+        gone_ms: u64,
+    },
     Calls,
     /// It was folded.
     Folded,

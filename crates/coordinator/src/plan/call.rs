@@ -398,12 +398,7 @@ fn needed(record: Option<&CallRecord>, command: &Command, now_ms: u64) -> Vec<Ke
 
 /// Calls that may still ring for an invited user though the user's record says that he is in them; only if that matters to the limit.
 /// Read after the users' records: who is in a call by then does not ring again.
-fn answers_under_way(
-    app: &App,
-    record: Option<&CallRecord>,
-    command: &Command,
-    known: &Known,
-) -> Vec<Key> {
+fn answers_under_way(app: &App, record: Option<&CallRecord>, command: &Command, known: &Known) -> Vec<Key> {
     let (None, Act::Initiate(offer)) = (record, &command.act) else { return Vec::new() };
     let records = offer.invited.iter().filter_map(|invite| known.users.get(&invite.who.user)?.value.as_ref());
     let is_in = |entry: &&UserCall| entry.state == UserCallState::In;
@@ -412,7 +407,9 @@ fn answers_under_way(
         let most = settings(app).ringing_per_user;
         ringing < most && ringing + calls.calls.iter().filter(is_in).count() >= most
     });
-    near.flat_map(|calls| calls.calls.iter().filter(is_in)).map(|entry| Key::Call(entry.call.clone())).collect()
+    near.flat_map(|calls| calls.calls.iter().filter(is_in))
+        .map(|entry| Key::Call(entry.call.clone()))
+        .collect()
 }
 
 /// How many of the calls that the user's record takes for answered still ring.

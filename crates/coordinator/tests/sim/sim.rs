@@ -173,9 +173,7 @@ impl Sim {
         let mut chance = Rng::new(seed);
         let users = 2 + chance.below(3);
         let skew = |chance: &mut Rng| chance.below(2 * faults.skew_ms + 1) as i64 - faults.skew_ms as i64;
-        let replicas = (0..2 + chance.below(2))
-            .map(|_| Replica::new(skew(&mut chance)))
-            .collect();
+        let replicas = (0..2 + chance.below(2)).map(|_| Replica::new(skew(&mut chance))).collect();
         let gateways = (0..2 + chance.below(3)).map(|n| Gateway::new(n, skew(&mut chance))).collect();
         let mut sim = Self {
             now: 0,

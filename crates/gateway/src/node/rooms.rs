@@ -156,7 +156,8 @@ fn subscribe(bus: &Bus, app: &str, room: &str) -> Result<(SubId, Vec<SubId>), Bu
     if !is_call_room(room) {
         return Ok((bus.subscribe(&subjects.filter())?, Vec::new()));
     }
-    let [one, other] = [RoomClass::Durable, RoomClass::Progress].map(|class| bus.subscribe(&subjects.class(class)));
+    let [one, other] =
+        [RoomClass::Durable, RoomClass::Progress].map(|class| bus.subscribe(&subjects.class(class)));
     Ok((bus.subscribe(&subjects.class(RoomClass::Ephemeral))?, vec![one?, other?]))
 }
 

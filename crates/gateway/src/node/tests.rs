@@ -150,6 +150,27 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wait).await.expect("nothing came")
 }
 
+/// The request that others act on follows on the same connection: here the event itself.
+#[tokio::test]
+async fn a_room_holds_when_its_subscription_is_on_its_way_and_nothing_is_left_of_it() {
+    let mut world = World::new("ahead", 1 << 30).await;
+    for room in [".call:01J", "plain"] {
+        let key = RoomKey::new(0, room);
+        let (done, mut settled) = oneshot::channel();
+        world.task.interest(key.clone(), 0, Holds::Sent, done).await;
+        assert_eq!(settled.try_recv(), Ok(Ok(())), "no marker is waited for");
+        let seq = world.store(room, 1).await;
+        let copies = world.copies(seq).await;
+        world.give(copies).await;
+        world.task.rooms.release(&key, 0, 0);
+    }
+    assert_eq!(world.fed().0, [1, 2]);
+    // Of a call's room there is one for each class.
+    assert_eq!(world.task.rooms.expire(1 << 40).len(), 3 + 1);
+    assert_eq!(world.task.rooms.len(), 0);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_second_gap_during_a_resync_loses_and_repeats_nothing() {
     let mut world = World::new("gaps", 1 << 30).await;
