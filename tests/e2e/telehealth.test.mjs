@@ -73,12 +73,17 @@ describe("telehealth on three nodes", () => {
 
   describe("rooms", () => {
     it("tell who is there, across nodes", async () => {
-      const [ann, bob, eve] = await onNodes("ann", "bob", "eve");
-      assert.deepEqual((await join(ann, "topic:a")).participants, [{ userId: "ann", role: "patient" }]);
+      const [fay, ann, bob, eve] = await onNodes("fay", "ann", "bob", "eve");
+      const patients = (...ids) => ids.map((userId) => ({ userId, role: "patient" }));
+      const byId = (a, b) => (a.userId < b.userId ? -1 : 1);
+      assert.deepEqual((await join(fay, "topic:a")).participants, patients("fay"));
+      // Told after the ack: only then is it over for those who come later.
+      const told = heard(fay, "room:userJoined");
+      assert.deepEqual((await join(ann, "topic:a")).participants.sort(byId), patients("ann", "fay"));
+      assert.equal((await told)[0].userId, "ann");
       const news = heard(ann, "room:userJoined");
       const ack = await join(bob, "topic:a");
-      const byId = (a, b) => (a.userId < b.userId ? -1 : 1);
-      assert.deepEqual(ack.participants.sort(byId), ["ann", "bob"].map((userId) => ({ userId, role: "patient" })));
+      assert.deepEqual(ack.participants.sort(byId), patients("ann", "bob", "fay"));
       assert.equal(ack.roomId, "topic:a");
       assert.deepEqual((await news)[0], { roomId: "topic:a", userId: "bob", role: "patient" });
       const second = heard(bob, "room:userJoined");
