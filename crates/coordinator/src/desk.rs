@@ -15,7 +15,7 @@ use crate::clock::unix_ms;
 use crate::metrics::{Metrics, result_of};
 use crate::peers::Peers;
 use crate::plan::presence::{Chosen, Refold};
-use crate::plan::{self, App, Care, Commit, Done, Known, Step, Written};
+use crate::plan::{self, App, Care, Commit, Done, Key, Known, Step, Written};
 use crate::store::{NotStored, Store, Unavailable};
 use crate::teller::{Teller, Who};
 
@@ -220,6 +220,9 @@ impl Desk {
             }
             Step::Done(done) => return Ok(Stepped::Done(*done)),
             Step::Commit(commit) => {
+                if matches!(commit.point.key, Key::Presence(_)) && self.peers.is_told(commit.point.expect) {
+                    self.teller.note(&commit.first);
+                }
                 self.teller.tell(&self.app, Who::Desk(None), &commit.first, deadline).await?;
                 match self.store.commit(&commit, deadline).await {
                     Ok(written) => {
