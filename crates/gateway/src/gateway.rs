@@ -13,6 +13,7 @@ use cluster::sid::{NodeId, SidKey};
 use rand::RngExt;
 use telemetry::Readiness;
 use telemetry::trace::Tracer;
+use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -77,6 +78,9 @@ pub struct Deps {
     pub registry: prometheus::Registry,
     pub readiness: Readiness,
     pub tracer: Tracer,
+    /// The caller is in a `tokio::task::LocalSet` of its own: a node with one shard runs it there, beside the bus, and no message
+    /// crosses threads.
+    pub local: bool,
 }
 
 /// A gateway node, before it runs.
@@ -103,12 +107,12 @@ pub struct RunningGateway {
 
 impl Gateway {
     /// Connects to NATS, creates what is missing there, listens and serves. Runs its bus tasks on the calling runtime, which
-    /// must stay alive, and its sessions on threads of their own.
+    /// must stay alive, and its sessions on threads of their own, or on this one too: [`Deps::local`].
     ///
     /// # Errors
     /// Everything that keeps the node from serving; nothing is left running then.
     pub async fn start(config: GatewayConfig, deps: Deps) -> Result<RunningGateway, StartError> {
-        let Deps { bus: bus_config, replicas, registry, readiness, tracer } = deps;
+        let Deps { bus: bus_config, replicas, registry, readiness, tracer, local } = deps;
         let apps: Arc<[App]> = App::build_all(&config).map_err(StartError::Config)?.into();
         let api = Api::build(&config.api).map_err(StartError::Config)?;
         warn_of_open(&apps);
@@ -158,9 +162,14 @@ impl Gateway {
         let parts = peers::Parts { bus, inbox, nodes, limits, shards: handles.clone(), clock, metrics };
         tokio::spawn(peers::run(parts, inputs));
         let served: Vec<Vec<u16>> = listeners.iter().map(|listener| listener.apps.clone()).collect();
+        let on_this_thread = local && threads == 1;
         for (handle, inbox) in handles.iter().zip(inboxes) {
-            spawn_shard(&config, &served, handle.clone(), handles.clone(), shared.clone(), inbox)
-                .map_err(StartError::Thread)?;
+            let (name, shard) = (handle.ix, shard(&config, &served, handle, &handles, &shared, inbox));
+            if on_this_thread {
+                tokio::task::spawn_local(shard());
+            } else {
+                spawn_thread(name, shard).map_err(StartError::Thread)?;
+            }
         }
         revocation::follow(&shared.bus, &shared.apps, &handles).await.map_err(StartError::Revocations)?;
         read_key_sets(&shared).await;
@@ -416,24 +425,33 @@ fn channels(threads: u8) -> (Vec<ShardHandle>, Vec<tokio::sync::mpsc::Sender<nod
     all
 }
 
-/// A core's thread: a current-thread runtime and its shard.
-fn spawn_shard(
+/// A shard, to be made and run on its thread.
+fn shard(
     config: &GatewayConfig,
     listeners: &[Vec<u16>],
-    handle: ShardHandle,
-    all: Vec<ShardHandle>,
-    shared: Arc<Shared>,
+    handle: &ShardHandle,
+    all: &[ShardHandle],
+    shared: &Arc<Shared>,
     inbox: Inbox,
-) -> std::io::Result<()> {
+) -> impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + use<> {
     let (config, listeners) = (config.clone(), listeners.to_vec());
+    let (handle, all, shared) = (handle.clone(), all.to_vec(), shared.clone());
+    move || {
+        let shard = Shard::new(handle, all, shared);
+        let server = http::Server::build(&config, &listeners, &shard);
+        Box::pin(async move { shard.run(inbox, server).await })
+    }
+}
+
+/// A core's thread: a current-thread runtime and its shard.
+fn spawn_thread(
+    ix: u8,
+    shard: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + 'static,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("shard-{}", handle.ix)).spawn(move || {
+    std::thread::Builder::new().name(format!("shard-{ix}")).spawn(move || {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
-            let shard = Shard::new(handle, all, shared);
-            let server = http::Server::build(&config, &listeners, &shard);
-            shard.run(inbox, server).await;
-        });
+        local.block_on(&runtime, async move { shard().await });
     })?;
     Ok(())
 }

@@ -33,6 +33,7 @@ impl Cluster {
                 registry: prometheus::Registry::new(),
                 readiness: Readiness::new(["listeners", "bus", "lease"]),
                 tracer: telemetry::trace::Tracer::off(),
+                local: false,
             };
             running.push(Gateway::start(config(), deps).await.unwrap());
         }

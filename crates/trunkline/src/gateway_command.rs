@@ -15,14 +15,14 @@ pub fn run(arguments: &ConfigArguments) -> Result<ExitCode, Failure> {
     telemetry::log::init(&config.log, config.log_format)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(serve(&config))?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(&config))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::Runtime)?;
     let node = tokio::select! {
-        node = Node::start(config) => node?,
+        node = Node::start(config, true) => node?,
         // Nothing is served yet, so there is nothing to drain.
         name = signals.next() => {
             tracing::info!(signal = name, "stopped while starting");

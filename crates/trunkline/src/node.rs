@@ -19,8 +19,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// The operators' port comes first: it tells why a node is not ready while it waits for NATS.
-    pub async fn start(config: &Config) -> Result<Self, Failure> {
+    /// The operators' port comes first: it tells why a node is not ready while it waits for NATS. `local`: see [`Deps::local`].
+    pub async fn start(config: &Config, local: bool) -> Result<Self, Failure> {
         let metrics = Metrics::new().of("gateway", env!("CARGO_PKG_VERSION"));
         let readiness = Readiness::new(["gateway"]);
         let admin = Admin::start_if(config.http.admin, &metrics, &readiness).await?;
@@ -31,6 +31,7 @@ impl Node {
             registry: metrics.registry().clone(),
             readiness: readiness.clone(),
             tracer: traces.tracer.clone(),
+            local,
         };
         let gateway = Gateway::start(config.gateway(), deps).await?;
         readiness.ready("gateway");

@@ -43,6 +43,7 @@ impl Stage {
                 registry: prometheus::Registry::new(),
                 readiness: Readiness::new(["listeners", "bus", "lease"]),
                 tracer: telemetry::trace::Tracer::off(),
+                local: false,
             };
             let config = serde_json::from_value(json!({
                 "node": { "shards": 1, "drain_s": 5 },

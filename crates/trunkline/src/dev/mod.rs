@@ -115,7 +115,7 @@ async fn start_nodes(config: &Config) -> Result<Vec<Node>, Failure> {
     let mut nodes = Vec::new();
     let step = step(config);
     for index in 0..NODES {
-        nodes.push(Node::start(&of_node(config, index, step)).await?);
+        nodes.push(Node::start(&of_node(config, index, step), false).await?);
     }
     Ok(nodes)
 }
