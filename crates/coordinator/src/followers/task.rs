@@ -7,10 +7,11 @@ use bus::{AckHandle, Delivered, Stored, header_value};
 use cluster::coordination::{GONE_HEADER, presence_bucket};
 use cluster::subject::unescape_token;
 use domain::UserId;
-use domain::call::{Act, CallId, Command, CommandId};
+use domain::call::{Act, Call, CallId, Command, CommandId};
 use domain::presence::{DeviceRecord, Presence};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use serde::Deserialize;
 
 use crate::desk::{Desk, fresh};
 use crate::metrics::Followed;
@@ -160,21 +161,32 @@ fn sort_call(desk: &Desk, batch: &mut Batch, stored: Stored, ack: AckHandle) {
     if is_marker(&stored.headers) {
         return ack.ack();
     }
-    let Some(record) = store::read::<CallRecord>(&stored.payload) else {
-        tracing::error!(subject = stored.subject, "a call's record cannot be read");
-        return ack.ack();
-    };
+    let unread = || tracing::error!(subject = stored.subject, "a call's record cannot be read");
     if desk.peers.is_finished(stored.seq) {
         desk.metrics.followed(&desk.app.name, Followed::Finished);
+        let Some(Timed { call }) = store::read(&stored.payload) else {
+            unread();
+            return ack.ack();
+        };
         // Only the server knows when it was stored.
-        return match timers::set_again(&record.call, stored.time_ms) {
-            Some(at_ms) => batch.timers.push((record.call.id, at_ms, ack)),
+        return match timers::set_again(&call, stored.time_ms) {
+            Some(at_ms) => batch.timers.push((call.id, at_ms, ack)),
             None => ack.ack(),
         };
     }
+    let Some(record) = store::read::<CallRecord>(&stored.payload) else {
+        unread();
+        return ack.ack();
+    };
     desk.metrics.followed(&desk.app.name, Followed::Looked);
     let claim = Some(Claim { seq: stored.seq, after: 0 });
     batch.records.push((record, stored.time_ms, Asked { ack, claim }));
+}
+
+/// Of a call's record what timers are about; the rest is not decoded.
+#[derive(Deserialize)]
+struct Timed {
+    call: Call,
 }
 
 /// Whose presence a message changes, by the token in its key. `None`: it is about a call.

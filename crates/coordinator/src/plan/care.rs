@@ -94,7 +94,8 @@ impl Care {
             && record.touched.iter().all(|touched| !touched.back)
             && known.users.keys().all(|user| mirrors(app, user, id, &known, now_ms));
         let claim = whole.then_some(Claim { seq: written.point, after: *previous });
-        Some(Self { call: record.clone(), stored, record: claim, previous: *previous, users })
+        let call = known.calls.remove(id)?.value?;
+        Some(Self { call, stored, record: claim, previous: *previous, users })
     }
 
     /// Of the call's record, if all it tells is stored: the users' records follow.
@@ -112,10 +113,12 @@ impl Care {
         self.call.call.status.is_waiting()
     }
 
-    /// What was stored: key of the calls' bucket, revision, content.
+    /// What was stored and is of use to the next command: key of the calls' bucket, revision, content.
     pub fn records(&self) -> impl Iterator<Item = (String, u64, Option<&Bytes>)> {
-        self.stored.iter().filter_map(|(key, rev, value)| {
+        let is_over = self.call.call.status.is_over();
+        self.stored.iter().filter_map(move |(key, rev, value)| {
             let key = match key {
+                Key::Call(_) if is_over => return None,
                 Key::Call(call) => call_key(call),
                 Key::UserCalls(user) => user_calls_key(user),
                 Key::Presence(_) | Key::Devices(_) => return None,
