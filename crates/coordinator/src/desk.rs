@@ -209,6 +209,18 @@ impl Desk {
         }
         match step {
             Step::Load(keys) => self.store.load(known, keys).await?,
+            Step::Begin(begin) => {
+                let reserved = self.store.reserve(&begin.before, begin.timer.as_ref(), deadline);
+                let (loaded, reserved) = tokio::join!(self.store.load(known, begin.keys.clone()), reserved);
+                loaded?;
+                match reserved {
+                    Ok(revs) => known.begin(*begin, revs),
+                    failed => {
+                        self.count_conflict(failed.map(drop));
+                        *known = fresh();
+                    }
+                }
+            }
             Step::Reload => *known = fresh(),
             Step::Wait => {
                 patience.wait().await?;

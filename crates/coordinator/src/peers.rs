@@ -139,7 +139,8 @@ impl Peers {
         }
     }
 
-    /// What is remembered of what a client's command needs. It may be old; of a call that is about to begin it is that there is none.
+    /// What is remembered of what a client's command needs. It may be old; of a call that is about to begin it is that there is none, and
+    /// of somebody of whom nothing is remembered then, that there are no other calls: mostly it is so.
     pub fn recall(&self, command: &Command) -> Option<Known> {
         let state = self.state();
         let mut known = Known::default();
@@ -148,7 +149,8 @@ impl Peers {
         let call = remembered.or_else(|| begins.then(Entry::default))?;
         let record = call.value.as_ref().map(|record| &record.call);
         for user in call::concerned(record, command) {
-            if let Some(entry) = state.records.get::<UserCalls>(&user_calls_key(&user)) {
+            let remembered = state.records.get::<UserCalls>(&user_calls_key(&user));
+            if let Some(entry) = remembered.or_else(|| begins.then(Entry::default)) {
                 known.users.insert(user, entry);
             }
         }

@@ -140,18 +140,29 @@ impl Store {
         Ok(())
     }
 
-    /// Carries a commit out. `Ok`: it is committed.
-    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Written, NotStored> {
+    /// Reservations and the timer, all at once. Returns the new revisions.
+    pub async fn reserve(
+        &self,
+        before: &[Write],
+        timer: Option<&(CallId, u64)>,
+        deadline: Instant,
+    ) -> Result<Vec<u64>, NotStored> {
         let timer = async {
-            match &commit.timer {
+            match timer {
                 Some((call, at_ms)) => self.set_timer(call, *at_ms, deadline).await,
                 None => Ok(()),
             }
         };
-        let before = commit.before.iter().map(|write| self.append(self.message(write), deadline));
+        let before = before.iter().map(|write| self.append(self.message(write), deadline));
         let (reserved, timed) = tokio::join!(join_all(before), timer);
         let reserved = reserved.into_iter().collect::<Result<Vec<u64>, _>>()?;
         timed.map_err(|Unavailable| NotStored::Unavailable)?;
+        Ok(reserved)
+    }
+
+    /// Carries a commit out. `Ok`: it is committed.
+    pub async fn commit(&self, commit: &Commit, deadline: Instant) -> Result<Written, NotStored> {
+        let reserved = self.reserve(&commit.before, commit.timer.as_ref(), deadline).await?;
         let point = self.append(self.message(&commit.point), deadline).await?;
         let after = commit.after.iter().map(|write| self.append(self.message(write), deadline));
         let after = join_all(after).await;

@@ -11,7 +11,7 @@ use domain::call::{
 
 use super::mirror::{Settling, own, write_user};
 use super::{
-    App, CallRecord, Commit, Done, Entry, Key, Known, Leaves, Of, PresenceRecord, Step, Tell, Told, Touched,
+    App, Begin, CallRecord, Commit, Done, Entry, Key, Known, Leaves, Of, PresenceRecord, Step, Tell, Told, Touched,
     Write,
 };
 
@@ -31,9 +31,11 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
     if let Some(step) = note.and_then(|note| answered_instead(command, note, known)) {
         return step;
     }
+    // A call begins at the moment for which its timer was set.
+    let now_ms = known.begun.as_ref().map_or(now_ms, |begun| begun.at_ms);
     let missing = known.missing(needed(record, command, now_ms));
     if !missing.is_empty() {
-        return Step::Load(missing);
+        return begin(app, command, &missing, known, now_ms).unwrap_or(Step::Load(missing));
     }
     let missing = known.missing(answers_under_way(app, record, command, known));
     if !missing.is_empty() {
@@ -57,6 +59,35 @@ pub fn plan(app: &App, command: &Command, known: &Known, now_ms: u64) -> Step {
         return step;
     }
     conclude(app, command, &settling, &world)
+}
+
+/// What a new call takes if all who are invited can be rung: reserved while it is looked at whether they can, which is all that is
+/// missing. `None`: something speaks against it already, or it was tried and the world was not as remembered.
+fn begin(app: &App, command: &Command, missing: &[Key], known: &Known, now_ms: u64) -> Option<Step> {
+    let only_whom = missing.iter().all(|key| matches!(key, Key::Presence(_) | Key::Devices(_)));
+    let is_new = known.calls.get(&command.call).is_some_and(|entry| *entry == Entry::default());
+    if known.fresh || known.begun.is_some() || !only_whom || !is_new {
+        return None;
+    }
+    let mut assumed = known.clone();
+    for key in missing {
+        match key {
+            Key::Presence(user) => drop(assumed.presences.insert(user.clone(), Entry::default())),
+            Key::Devices(user) => drop(assumed.devices.insert(user.clone(), Vec::new())),
+            Key::Call(_) | Key::UserCalls(_) => return None,
+        }
+    }
+    if !assumed.missing(answers_under_way(app, None, command, &assumed)).is_empty() {
+        return None;
+    }
+    let world = world(None, command, &assumed);
+    if crossing(&world, command, None, &assumed).is_some() {
+        return None;
+    }
+    let Decision { call, users, .. } = call::decide(&world, command, settings(app), now_ms).ok()?;
+    let (before, _) = writes(known, None, &call, &users);
+    let timer = timer(command, None, &call);
+    Some(Step::Begin(Box::new(Begin { keys: missing.to_vec(), before, timer, at_ms: now_ms })))
 }
 
 /// The next step of whoever sees to it that these users' records say what the call says. What may be a reservation is left to the
@@ -295,7 +326,10 @@ fn commit(app: &App, command: &Command, settling: &Settling<'_>, decision: Decis
     let call = &record.call;
     let of = Of::Call(call.id.clone());
     let first = dropped.into_iter().map(|told| Tell { of: of.clone(), told }).collect();
-    let (before, mut after) = writes(known, settling.call, call, &users);
+    let (mut before, mut after) = writes(known, settling.call, call, &users);
+    let begun = known.begun.as_ref();
+    before.retain(|write| !begun.is_some_and(|begun| begun.covers(write)));
+    let made = begun.map(|begun| begun.made.clone()).unwrap_or_default();
     let settled = Settling { call: Some(call), ..*settling };
     after.extend(settled.plain(known.users.keys().filter(|user| !users.contains_key(*user)).cloned()));
     let point = Write {
@@ -306,9 +340,9 @@ fn commit(app: &App, command: &Command, settling: &Settling<'_>, decision: Decis
     };
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events };
-    let timer = timer(command, settling.call, call);
+    let timer = timer(command, settling.call, call).filter(|timer| begun.and_then(|it| it.timer.as_ref()) != Some(timer));
     let leaves = Some(Box::new(Leaves::new(record, known)));
-    Commit { first, before, timer, point, after, leaves, done }
+    Commit { first, before, made, timer, point, after, leaves, done }
 }
 
 /// The users' records: those that take a place under a limit are written before the call, in the order of users, the others after

@@ -75,15 +75,17 @@ impl Care {
         let mut stored = vec![(commit.point.key.clone(), written.point, commit.point.value.clone())];
         let mut users = Vec::new();
         let mut known = Known { fresh: true, ..Known::default() };
-        for write in commit.before.iter().chain(&commit.after) {
-            let written = write.key.user_calls().and_then(|user| written.users.get_key_value(user));
-            let Some((user, rev)) = written else { continue };
+        let made = commit.made.iter().map(|(write, rev)| (write, Some(*rev)));
+        let others = commit.before.iter().chain(&commit.after).map(|write| (write, None));
+        for (write, made) in made.chain(others) {
+            let Some(user) = write.key.user_calls() else { continue };
+            let Some(rev) = made.or_else(|| written.users.get(user).copied()) else { continue };
             let value = write.value.as_ref().and_then(|bytes| decode::<UserCalls>(bytes).ok());
             let is_in_call = value.as_ref().is_some_and(UserCalls::is_in_call);
-            let claim = Claim { seq: *rev, after: write.expect };
+            let claim = Claim { seq: rev, after: write.expect };
             let folds = were_in_call.contains(user) != is_in_call;
-            let entry = Entry { value, rev: *rev, at_ms: now_ms };
-            stored.push((write.key.clone(), *rev, write.value.clone()));
+            let entry = Entry { value, rev, at_ms: now_ms };
+            stored.push((write.key.clone(), rev, write.value.clone()));
             known.users.insert(user.clone(), entry.clone());
             users.push((user.clone(), entry, Cared { call: id.clone(), claim, folds }));
         }

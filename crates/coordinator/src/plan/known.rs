@@ -6,7 +6,9 @@ use domain::UserId;
 use domain::call::{CallId, UserCalls};
 use domain::presence::DeviceRecord;
 
-use super::{CallRecord, PresenceRecord};
+use cluster::coordination::decode;
+
+use super::{Begin, CallRecord, PresenceRecord, Write};
 
 /// A place in one of the application's two buckets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +54,42 @@ pub struct Known {
     /// Single keys were read where every acked write is seen. Without it only a commit may be concluded: its conditions
     /// are checked by the store.
     pub fresh: bool,
+    /// The reservations that this command has made.
+    pub begun: Option<Begun>,
+}
+
+/// What a [`Begin`] became.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// With their revisions.
+    pub made: Vec<(Write, u64)>,
+    pub timer: Option<(CallId, u64)>,
+    pub at_ms: u64,
+}
+
+impl Begun {
+    /// Whether this write is made.
+    pub fn covers(&self, write: &Write) -> bool {
+        self.made.iter().any(|(made, rev)| {
+            (&made.key, &made.value, *rev) == (&write.key, &write.value, write.expect)
+        })
+    }
 }
 
 impl Known {
+    /// The reservations were stored, with these revisions in their order.
+    pub fn begin(&mut self, begin: Begin, revs: Vec<u64>) {
+        let Begin { before, timer, at_ms, .. } = begin;
+        let made: Vec<(Write, u64)> = before.into_iter().zip(revs).collect();
+        for (write, rev) in &made {
+            if let Some(user) = write.key.user_calls() {
+                let value = write.value.as_ref().and_then(|bytes| decode::<UserCalls>(bytes).ok());
+                self.users.insert(user.clone(), Entry { value, rev: *rev, at_ms });
+            }
+        }
+        self.begun = Some(Begun { made, timer, at_ms });
+    }
+
     pub fn has(&self, key: &Key) -> bool {
         match key {
             Key::Call(call) => self.calls.contains_key(call),
@@ -75,6 +110,7 @@ impl Known {
             devices: self.devices.get_key_value(user).map(owned).into_iter().collect(),
             users,
             fresh: self.fresh,
+            begun: None,
         }
     }
 

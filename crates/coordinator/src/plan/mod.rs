@@ -18,7 +18,7 @@ use domain::call::{CallId, Event};
 
 pub use care::{Care, Cares, Leaves, Written};
 pub use claims::{Claim, Claims};
-pub use known::{Entry, Key, Known};
+pub use known::{Begun, Entry, Key, Known};
 pub use record::{CallRecord, PresenceRecord, Told, Touched};
 
 /// What to do next.
@@ -26,6 +26,9 @@ pub use record::{CallRecord, PresenceRecord, Told, Touched};
 pub enum Step {
     /// These are needed, and were not loaded.
     Load(Vec<Key>),
+    /// These are needed; meanwhile write those, which is what a call takes if nothing speaks against it. If one conflicts, load at the
+    /// leader and plan anew; else plan on with [`Known::begun`].
+    Begin(Box<Begin>),
     /// What was read does not fit together, or may be old: forget it and load at the leader.
     Reload,
     /// Somebody else is in the middle of it: the same after a short pause.
@@ -35,6 +38,17 @@ pub enum Step {
     /// Carry this out; on a conflict, load anew at the leader.
     Commit(Box<Commit>),
     Done(Box<Done>),
+}
+
+/// The reservations of a call that begins, made while it is still looked at whom it may ring for.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    pub keys: Vec<Key>,
+    /// As [`Commit::before`].
+    pub before: Vec<Write>,
+    pub timer: Option<(CallId, u64)>,
+    /// The moment that the call begins with.
+    pub at_ms: u64,
 }
 
 /// A decision, and what follows it. No atomic batch: the decision is made with the one write `point`. What is stored before it
@@ -47,6 +61,8 @@ pub struct Commit {
     /// Reservations, stored at once and in any order: of two who want the same two places each may have one (`call::plan` knows who
     /// gives his back).
     pub before: Vec<Write>,
+    /// Reservations that were made already, with their revisions.
+    pub made: Vec<(Write, u64)>,
     /// When the call is to be looked at again; set before the point, too.
     pub timer: Option<(CallId, u64)>,
     pub point: Write,

@@ -54,8 +54,8 @@ pub fn plan(app: &App, refold: &Refold, known: &Known, now_ms: u64) -> Step {
     };
     let replaced = before.filter(|before| before.presence.rev < after.presence.rev);
     let first = replaced.and_then(|before| tell(app, &before.presence)).into_iter().collect();
-    let (before, after) = (Vec::new(), Vec::new());
-    Step::Commit(Box::new(Commit { first, before, timer: None, point, after, leaves: None, done }))
+    let (before, made, after) = (Vec::new(), Vec::new(), Vec::new());
+    Step::Commit(Box::new(Commit { first, before, made, timer: None, point, after, leaves: None, done }))
 }
 
 /// The user's calls are to look at the devices, which are read for each of them anew; but not those of which it is known that there

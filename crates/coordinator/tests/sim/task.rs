@@ -330,6 +330,7 @@ impl Sim {
         };
         match step {
             Step::Load(keys) => self.load(task, keys),
+            Step::Begin(begin) => self.begin_call(task, *begin),
             Step::Reload => {
                 let steady = task.known.fresh && task.since == self.store.seqs();
                 assert!(

@@ -99,6 +99,8 @@ impl Sim {
         for user in call::concerned(call.value.as_ref().map(|record| &record.call), command) {
             if self.chance.percent(70) {
                 known.users.insert(user.clone(), self.store.user(&user, moment));
+            } else if begins {
+                known.users.insert(user.clone(), Entry::default());
             }
         }
         known.calls.insert(command.call.clone(), call);

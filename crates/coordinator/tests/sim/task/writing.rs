@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use cluster::coordination::{Reply, decode};
-use coordinator::plan::{CallRecord, Care, Commit, Key, Write, Written};
+use coordinator::plan::{Begin, CallRecord, Care, Commit, Key, Write, Written};
 use domain::call::CallId;
 
 use super::{Next, Task, Unavailable, Work};
@@ -15,8 +15,9 @@ use crate::store::At;
 /// A commit or a repair on its way, a write at a time.
 pub struct Writing {
     rest: VecDeque<Op>,
-    /// `None`: a repair.
+    /// `None`: a repair, or only reservations.
     commit: Option<Commit>,
+    begin: Option<Begin>,
     written: Written,
     /// A reservation was not stored.
     failed: bool,
@@ -40,25 +41,42 @@ impl Sim {
             }
         }
         commit.before.retain(|write| !self.is_broken_off(write));
-        let mut before = commit.before.clone();
-        self.shuffle(&mut before);
-        let mut rest: VecDeque<Op> = before.into_iter().map(Op::Before).collect();
-        if let Some((call, at_ms)) = &commit.timer {
-            let at = self.chance.below(rest.len() as u64 + 1);
-            rest.insert(at as usize, Op::Timer(call.clone(), *at_ms));
-        }
+        let mut rest = self.reservations(&commit.before, commit.timer.as_ref());
         rest.push_back(Op::Point(commit.point.clone()));
         let mut after = commit.after.clone();
         self.shuffle(&mut after);
         rest.extend(after.into_iter().map(Op::After));
         task.writing =
-            Some(Writing { rest, commit: Some(commit), written: Written::default(), failed: false });
+            Some(Writing { rest, commit: Some(commit), begin: None, written: Written::default(), failed: false });
         Ok(Next::Again)
+    }
+
+    /// In any order.
+    fn reservations(&mut self, before: &[Write], timer: Option<&(CallId, u64)>) -> VecDeque<Op> {
+        let mut before = before.to_vec();
+        self.shuffle(&mut before);
+        let mut rest: VecDeque<Op> = before.into_iter().map(Op::Before).collect();
+        if let Some((call, at_ms)) = timer {
+            let at = self.chance.below(rest.len() as u64 + 1);
+            rest.insert(at as usize, Op::Timer(call.clone(), *at_ms));
+        }
+        rest
+    }
+
+    /// Reservations while it is looked for whom it rings, which may come before or after.
+    pub(super) fn begin_call(&mut self, task: &mut Task, begin: Begin) {
+        if self.chance.percent(40) {
+            return self.load(task, begin.keys);
+        }
+        let rest = self.reservations(&begin.before, begin.timer.as_ref());
+        let (written, begin) = (Written::default(), Some(begin));
+        task.writing = Some(Writing { rest, commit: None, begin, written, failed: false });
     }
 
     pub(super) fn repair(&mut self, task: &mut Task, writes: Vec<Write>) {
         let rest = self.in_order(writes);
-        task.writing = Some(Writing { rest, commit: None, written: Written::default(), failed: false });
+        task.writing =
+            Some(Writing { rest, commit: None, begin: None, written: Written::default(), failed: false });
     }
 
     /// The first before the others.
@@ -126,7 +144,12 @@ impl Sim {
     }
 
     fn written_all(&mut self, task: &mut Task, writing: Writing) {
-        let Writing { commit, written, .. } = writing;
+        let Writing { commit, begin, written, failed, .. } = writing;
+        if let (Some(begin), false) = (begin, failed) {
+            let rev = |write: &Write| write.key.user_calls().and_then(|user| written.users.get(user).copied());
+            let revs = begin.before.iter().map(|write| rev(write).expect("all were stored")).collect();
+            return task.known.begin(begin, revs);
+        }
         let Some(commit) = commit else { return self.forget(task) };
         task.care = Care::of(&self.app, &commit, &written, self.replica_unix(task.replica));
         if let (Reply::Call(call), false) = (&commit.done.reply, written.late.is_empty()) {
