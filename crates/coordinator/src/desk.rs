@@ -191,7 +191,7 @@ impl Desk {
                 Stepped::Done(done) => return Ok(Carried { done, known, committed: None }),
                 Stepped::Committed(done, committed) => {
                     self.follow_up(&done, &committed.written.late, patience.deadline).await;
-                    return Ok(Carried { done, known, committed: Some(committed) });
+                    return Ok(Carried { done, known, committed: Some(*committed) });
                 }
             }
         }
@@ -240,7 +240,7 @@ impl Desk {
                     Ok(written) => {
                         let care = Care::of(&self.app, &commit, &written, unix_ms());
                         let Commit { done, .. } = *commit;
-                        return Ok(Stepped::Committed(done, Committed { written, care }));
+                        return Ok(Stepped::Committed(done, Box::new(Committed { written, care })));
                     }
                     // Perhaps stored: the next look shows it.
                     failed => self.count_conflict(failed.map(drop)),
@@ -277,7 +277,7 @@ fn trace_of(span: Option<&Span>) -> Option<TraceParent> {
 enum Stepped {
     On,
     Done(Done),
-    Committed(Done, Committed),
+    Committed(Done, Box<Committed>),
 }
 
 /// What a commit became, and what is left to do.

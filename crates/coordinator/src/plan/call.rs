@@ -11,8 +11,8 @@ use domain::call::{
 
 use super::mirror::{Settling, own, write_user};
 use super::{
-    App, Begin, CallRecord, Commit, Done, Entry, Key, Known, Leaves, Of, PresenceRecord, Step, Tell, Told, Touched,
-    Write,
+    App, Begin, CallRecord, Commit, Done, Entry, Key, Known, Leaves, Of, PresenceRecord, Step, Tell, Told,
+    Touched, Write,
 };
 
 /// The next step of a command.
@@ -340,7 +340,8 @@ fn commit(app: &App, command: &Command, settling: &Settling<'_>, decision: Decis
     };
     let reply = Reply::Call(Box::new(call.clone()));
     let done = Done { reply, tell: tell(&record), events };
-    let timer = timer(command, settling.call, call).filter(|timer| begun.and_then(|it| it.timer.as_ref()) != Some(timer));
+    let timer = timer(command, settling.call, call)
+        .filter(|timer| begun.and_then(|it| it.timer.as_ref()) != Some(timer));
     let leaves = Some(Box::new(Leaves::new(record, known)));
     Commit { first, before, made, timer, point, after, leaves, done }
 }

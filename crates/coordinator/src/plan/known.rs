@@ -70,9 +70,9 @@ pub struct Begun {
 impl Begun {
     /// Whether this write is made.
     pub fn covers(&self, write: &Write) -> bool {
-        self.made.iter().any(|(made, rev)| {
-            (&made.key, &made.value, *rev) == (&write.key, &write.value, write.expect)
-        })
+        self.made
+            .iter()
+            .any(|(made, rev)| (&made.key, &made.value, *rev) == (&write.key, &write.value, write.expect))
     }
 }
 

@@ -45,7 +45,9 @@ fn decided(store: &mut Store, command: &Command, now: Millis) -> Option<Commit> 
                 known = Known { fresh: true, ..Known::default() };
             }
             Step::Done(_) => return None,
-            Step::Begin(_) | Step::Reload | Step::Wait => panic!("all of it is fresh, and nobody else is there"),
+            Step::Begin(_) | Step::Reload | Step::Wait => {
+                panic!("all of it is fresh, and nobody else is there")
+            }
         }
     }
 }

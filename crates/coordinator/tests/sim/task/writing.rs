@@ -46,8 +46,13 @@ impl Sim {
         let mut after = commit.after.clone();
         self.shuffle(&mut after);
         rest.extend(after.into_iter().map(Op::After));
-        task.writing =
-            Some(Writing { rest, commit: Some(commit), begin: None, written: Written::default(), failed: false });
+        task.writing = Some(Writing {
+            rest,
+            commit: Some(commit),
+            begin: None,
+            written: Written::default(),
+            failed: false,
+        });
         Ok(Next::Again)
     }
 
@@ -146,7 +151,8 @@ impl Sim {
     fn written_all(&mut self, task: &mut Task, writing: Writing) {
         let Writing { commit, begin, written, failed, .. } = writing;
         if let (Some(begin), false) = (begin, failed) {
-            let rev = |write: &Write| write.key.user_calls().and_then(|user| written.users.get(user).copied());
+            let rev =
+                |write: &Write| write.key.user_calls().and_then(|user| written.users.get(user).copied());
             let revs = begin.before.iter().map(|write| rev(write).expect("all were stored")).collect();
             return task.known.begin(begin, revs);
         }
