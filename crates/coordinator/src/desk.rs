@@ -216,6 +216,7 @@ impl Desk {
                 match reserved {
                     Ok(revs) => known.begin(*begin, revs),
                     failed => {
+                        self.peers.mistrust(begin.before.iter().map(|write| &write.key));
                         self.count_conflict(failed.map(drop));
                         *known = fresh();
                     }
@@ -243,7 +244,11 @@ impl Desk {
                         return Ok(Stepped::Committed(done, Box::new(Committed { written, care })));
                     }
                     // Perhaps stored: the next look shows it.
-                    failed => self.count_conflict(failed.map(drop)),
+                    failed => {
+                        let writes = commit.before.iter().chain([&commit.point]);
+                        self.peers.mistrust(writes.map(|write| &write.key));
+                        self.count_conflict(failed.map(drop));
+                    }
                 }
                 *known = fresh();
             }

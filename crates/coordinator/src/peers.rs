@@ -15,16 +15,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::plan::{CallRecord, Care, Claim, Claims, Entry, Known};
+use crate::plan::{CallRecord, Care, Claim, Claims, Entry, Key, Known};
 
 /// What is told gathers for this long: far below what followers wait for it.
 const GATHER: Duration = Duration::from_millis(20);
-/// Records of one message at most: what else was written is read.
-const RECORDS_PER_MESSAGE: usize = 256;
+/// Bytes of records in one message: what else was written is read.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// Bytes of one record that is worth remembering: those of large conferences are read.
+const RECORD_BYTES: usize = 32 * 1024;
 /// Claims that are remembered for each bucket: half a minute of the busiest system.
 const REMEMBERED: usize = 65_536;
-/// Records that are remembered.
+/// Records that are remembered, and their bytes.
 const RECORDS: usize = 8_192;
+const RECORDS_BYTES: usize = 16 * 1024 * 1024;
 
 /// What this replica knows to be finished, of one application.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ struct State {
     told: Claims,
     records: Records,
     unsaid: Said,
+    /// Bytes of the records in it.
+    unsaid_bytes: usize,
 }
 
 /// One message. Sequences of the two buckets.
@@ -59,28 +64,44 @@ struct Said {
     records: Vec<(String, u64, Option<Bytes>)>,
 }
 
+fn size(value: &Option<Bytes>) -> usize {
+    value.as_ref().map_or(0, Bytes::len)
+}
+
 /// What was written last to keys of the calls' bucket, the newest only.
 #[derive(Debug, Default)]
 struct Records {
     by_key: HashMap<String, (u64, Option<Bytes>), FxBuildHasher>,
     order: VecDeque<String>,
+    bytes: usize,
 }
 
 impl Records {
     fn note(&mut self, key: String, rev: u64, value: Option<Bytes>) {
         if let Some(known) = self.by_key.get_mut(&key) {
             if known.0 < rev {
+                self.bytes = self.bytes + size(&value) - size(&known.1);
                 *known = (rev, value);
             }
-            return;
+        } else {
+            self.bytes += size(&value);
+            self.order.push_back(key.clone());
+            self.by_key.insert(key, (rev, value));
         }
-        if self.order.len() >= RECORDS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_key.remove(&oldest);
+        while self.order.len() > RECORDS || self.bytes > RECORDS_BYTES {
+            let Some((_, forgotten)) = self.order.pop_front().and_then(|oldest| self.by_key.remove(&oldest))
+            else {
+                return;
+            };
+            self.bytes -= size(&forgotten);
         }
-        self.order.push_back(key.clone());
-        self.by_key.insert(key, (rev, value));
+    }
+
+    fn forget(&mut self, key: &str) {
+        if let Some((_, value)) = self.by_key.remove(key) {
+            self.bytes -= size(&value);
+            self.order.retain(|known| known != key);
+        }
     }
 
     /// `None`: nothing is remembered, or it cannot be read.
@@ -109,6 +130,7 @@ impl Peers {
                 told: Claims::new(REMEMBERED),
                 records: Records::default(),
                 unsaid: Said::default(),
+                unsaid_bytes: 0,
             }),
             news: Notify::new(),
         });
@@ -121,15 +143,16 @@ impl Peers {
     /// what comes next.
     pub fn share(&self, care: &Care) {
         let claim = care.record();
-        let records: Vec<_> = care.records().map(|(key, rev, value)| (key, rev, value.cloned())).collect();
+        let records = care.records().map(|(key, rev, value)| (key, rev, value.cloned()));
         let mut state = self.state();
         claim.into_iter().for_each(|claim| state.calls.add(claim));
-        for (key, rev, value) in &records {
-            state.records.note(key.clone(), *rev, value.clone());
-        }
         state.unsaid.calls.extend(claim.map(|claim| (claim.seq, claim.after)));
-        if state.unsaid.records.len() < RECORDS_PER_MESSAGE {
-            state.unsaid.records.extend(records);
+        for (key, rev, value) in records.filter(|(_, _, value)| size(value) <= RECORD_BYTES) {
+            state.records.note(key.clone(), rev, value.clone());
+            if state.unsaid_bytes < MESSAGE_BYTES {
+                state.unsaid_bytes += size(&value);
+                state.unsaid.records.push((key, rev, value));
+            }
         }
         drop(state);
         if care.rings() {
@@ -156,6 +179,16 @@ impl Peers {
         }
         known.calls.insert(command.call.clone(), call);
         Some(known)
+    }
+
+    /// A write of these keys has failed: what is remembered of them is old.
+    pub fn mistrust<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
+        let mut state = self.state();
+        for key in keys {
+            if let Some(key) = key.of_calls() {
+                state.records.forget(&key);
+            }
+        }
     }
 
     /// For a message of the calls' bucket there is nothing to do.
@@ -190,6 +223,8 @@ impl Peers {
         state.calls.forget_all();
         state.told.forget_all();
         state.records = Records::default();
+        state.unsaid = Said::default();
+        state.unsaid_bytes = 0;
     }
 
     async fn tell(self: Arc<Self>) {
@@ -201,7 +236,10 @@ impl Peers {
     }
 
     fn publish(&self) {
-        let said = std::mem::take(&mut self.state().unsaid);
+        let mut state = self.state();
+        let said = std::mem::take(&mut state.unsaid);
+        state.unsaid_bytes = 0;
+        drop(state);
         if said.calls.is_empty() && said.told.is_empty() && said.records.is_empty() {
             return;
         }
@@ -230,5 +268,25 @@ impl Peers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_of_a_record_is_remembered_and_only_so_many_bytes() {
+        let mut records = Records::default();
+        let big = || Some(Bytes::from(vec![0; RECORD_BYTES]));
+        records.note("u.a".to_owned(), 5, None);
+        records.note("u.a".to_owned(), 4, big());
+        assert_eq!((records.by_key["u.a"].clone(), records.bytes), ((5, None), 0));
+        for rev in 6..6 + 2 * (RECORDS_BYTES / RECORD_BYTES) as u64 {
+            records.note(format!("c.{rev}"), rev, big());
+        }
+        assert_eq!(records.bytes, RECORDS_BYTES);
+        assert_eq!((records.order.len(), records.by_key.len()), (512, 512));
+        assert!(!records.by_key.contains_key("u.a"), "the oldest goes first");
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use cluster::coordination::{call_key, decode, user_calls_key};
+use cluster::coordination::decode;
 use domain::UserId;
 use domain::call::{Call, CallId, Leg, Status, UserCalls};
 
@@ -119,12 +119,8 @@ impl Care {
     pub fn records(&self) -> impl Iterator<Item = (String, u64, Option<&Bytes>)> {
         let is_over = self.call.call.status.is_over();
         self.stored.iter().filter_map(move |(key, rev, value)| {
-            let key = match key {
-                Key::Call(_) if is_over => return None,
-                Key::Call(call) => call_key(call),
-                Key::UserCalls(user) => user_calls_key(user),
-                Key::Presence(_) | Key::Devices(_) => return None,
-            };
+            let is_of_use = !(is_over && matches!(key, Key::Call(_)));
+            let key = key.of_calls().filter(|_| is_of_use)?;
             Some((key, *rev, value.as_ref()))
         })
     }

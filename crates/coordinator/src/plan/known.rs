@@ -6,7 +6,7 @@ use domain::UserId;
 use domain::call::{CallId, UserCalls};
 use domain::presence::DeviceRecord;
 
-use cluster::coordination::decode;
+use cluster::coordination::{call_key, decode, user_calls_key};
 
 use super::{Begin, CallRecord, PresenceRecord, Write};
 
@@ -21,6 +21,15 @@ pub enum Key {
 }
 
 impl Key {
+    /// As in the calls' bucket, if it is there.
+    pub fn of_calls(&self) -> Option<String> {
+        match self {
+            Self::Call(call) => Some(call_key(call)),
+            Self::UserCalls(user) => Some(user_calls_key(user)),
+            Self::Presence(_) | Self::Devices(_) => None,
+        }
+    }
+
     pub fn user_calls(&self) -> Option<&UserId> {
         match self {
             Self::UserCalls(user) => Some(user),
