@@ -129,7 +129,7 @@ impl RoomSubjects {
         Self { app: escape_token(app).into_owned(), room: token.to_owned() }
     }
 
-    /// The one subscription of a node with members: all classes.
+    /// The one subscription of a node with members: all classes. Not of rooms of calls, which have one for each class.
     pub fn filter(&self) -> String {
         format!("tl.{}.room.{}.*", self.app, self.room)
     }

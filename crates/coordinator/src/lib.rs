@@ -1,8 +1,9 @@
 //! The coordinator: presence and calls as authoritative state in JetStream KV, kept by replicas that have no state of their own.
 //!
 //! [`plan`] is the pure heart: what to load, what to commit, whom to tell. Everything else carries that out: `desk` answers
-//! requests, `followers` work off what changed (records to announce, timers that fired, device records to fold), `sweep` clears up after
-//! nodes that died. Start at [`Coordinator::start`].
+//! requests, `carer` sees to what follows from them and `peers` tells the other replicas so, `followers` work off what changed and nobody
+//! has seen to (records to announce, timers that fired, device records to fold), `sweep` clears up after nodes that died. Start at
+//! [`Coordinator::start`].
 
 mod carer;
 mod clock;

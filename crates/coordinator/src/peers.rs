@@ -29,7 +29,7 @@ const REMEMBERED: usize = 65_536;
 const RECORDS: usize = 8_192;
 const RECORDS_BYTES: usize = 16 * 1024 * 1024;
 
-/// What this replica knows to be finished, of one application.
+/// What this replica knows to be finished and remembers of records, of one application.
 #[derive(Debug)]
 pub struct Peers {
     bus: Bus,
